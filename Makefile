@@ -1,0 +1,34 @@
+# The commands of the compendium. `make` alone lists them.
+# Parameters of the run notebooks are given as name=value: make adapt M=900 seed=3 pattern='a b'
+
+PAPERMILL = .venv/bin/python tools/papermill_run.py
+.DEFAULT_GOAL := help
+.PHONY: help env adapt pretrain evaluate test lab clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "adapt, pretrain and evaluate take any parameter of nbs/00_config.ipynb as name=value, for instance"
+	@echo "  make adapt M=900 source=syn-market target=syn-duke seed=3"
+
+env: ## make or refresh .venv from constraints.txt (Python 3.11 or newer; nothing to do when it is current)
+	@sh tools/env.sh
+
+adapt: env ## adapt a source-trained model to an unlabelled target: nbs/run_adapt.ipynb through papermill, M=700
+	@$(PAPERMILL) run_adapt
+
+pretrain: env ## stage 1 alone, source pre-training: nbs/run_pretrain.ipynb
+	@$(PAPERMILL) run_pretrain
+
+evaluate: env ## a checkpoint on a target, re-ranking optional: nbs/run_eval.ipynb
+	@$(PAPERMILL) run_eval
+
+test: env ## every notebook, one real papermill run, ruff, and the checks of tools/test.py
+	@.venv/bin/python tools/test.py
+
+lab: env ## JupyterLab in this folder
+	@.venv/bin/jupyter lab
+
+clean: ## remove caches and leftovers; .venv, runs/ and results/ stay
+	@rm -rf cache .ruff_cache _proc _docs build
+	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +

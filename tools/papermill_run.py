@@ -1,0 +1,105 @@
+"""Runs nbs/NAME.ipynb through papermill with every name=value given on make's command line (or to this script) as a parameter.
+
+    make adapt M=900 pattern='two words'            # by way of the Makefile
+    python tools/papermill_run.py run_adapt M=900   # by itself
+"""
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\s*:{0,3}=(.*)", re.DOTALL)
+
+
+def make_parameters(flags):
+    """name → value from the MAKEFLAGS that make hands to a recipe: after ` -- `, blanks and backslashes escaped by a backslash, $ doubled.
+    The exported variables themselves will not do: make has expanded every $ in them."""
+    _, _, given = f" {flags}".partition(" -- ")
+    words = re.findall(r"(?:\\.|[^\\ \t\n])+", given)
+    return parameters(re.sub(r"\\(.)", r"\1", w).replace("$$", "$") for w in words)
+
+
+def parameters(words):
+    """name → value from words of the form name=value."""
+    found = {}
+    for word in words:
+        match = ASSIGNMENT.fullmatch(word)
+        if not match: sys.exit(f"papermill_run: {word!r} is not a parameter: write name=value.")
+        found[match[1]] = match[2]
+    return found
+
+
+def output_name(name, given):
+    """File name that tells the parameters; folders of results and cache are left out, of other paths the last part stays."""
+    parts, order = [], ["source", "target", "method", "M", "seed"]
+    for key, value in sorted(given.items(), key=lambda kv: (order.index(kv[0]) if kv[0] in order else len(order), kv[0])):
+        if key.endswith("_dir"): continue
+        value = value.rstrip("/").rsplit("/", 1)[-1]
+        joint = "" if re.fullmatch(r"[\d.]+(e-?\d+)?", value) else "-"
+        parts.append(re.sub(r"[^\w.+-]+", "_", f"{key}{joint}{value}"))
+    stem = "-".join([name, *parts])
+    if len(stem) > 120: stem = f"{stem[:110]}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
+    return f"{stem}.ipynb"
+
+
+def records_of(notebook, results, since):
+    """Records in `results` that this run wrote; if none, those that the executed notebook names (a finished run is not run again)."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    shown = json.dumps([c.get("outputs", []) for c in cells], ensure_ascii=False)
+    written, named = [], []
+    for path in sorted(results.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # other JSON files
+            record = json.loads(path.read_text(encoding="utf-8")) | {"path": path}
+            if path.stat().st_mtime >= since: written.append(record)
+            elif record["run_id"] in shown: named.append(record)
+    return written or named
+
+
+def tell(record, results):
+    """Prints the headline metrics of a record, and where it and its report are."""
+    with contextlib.suppress(KeyError, TypeError):
+        final = record["final"]
+        metrics = final[final["headline"]]
+        print(f"result    mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} (epoch {final['epoch']}, {final['headline']} feature)")
+    print(f"record    {shown_path(record['path'])}")
+    runs = ROOT/"runs" if results == ROOT/"results" else results/"runs"
+    for what, pattern in (("report", "report*.html"), ("teacher", "teacher.safetensors")):
+        for path in sorted((runs/record["run_id"]).glob(pattern)): print(f"{what:9} {shown_path(path)}")
+
+
+def shown_path(path):
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def main():
+    name, *words = sys.argv[1:]
+    given = parameters(words) | make_parameters(os.environ.get("MAKEFLAGS", ""))
+    given.pop("PYTHON", None)
+    if name == "run_adapt" and not given.keys() & {"M", "preset", "method"}: given = {"M": "700"} | given
+    results = (ROOT/(given.get("results_dir") or "results")).resolve()
+    results.mkdir(parents=True, exist_ok=True)
+    notebook = results/output_name(name, given)
+    # The paths that papermill notes in the notebook stay relative to the root.
+    argv = [sys.executable, "-m", "papermill", f"nbs/{name}.ipynb", str(shown_path(notebook)), "--no-progress-bar"]
+    if sys.stderr.isatty(): argv += ["--stderr-file", "/dev/stderr"]
+    for key, value in given.items(): argv += ["-p", key, value]
+    env = {k: v for k, v in os.environ.items() if k not in given and k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
+    since = time.time() - 1
+    process = subprocess.Popen(argv, cwd=ROOT, env=env)
+    while True:  # Ctrl-C reaches papermill too, which stops the kernel: wait for it
+        with contextlib.suppress(KeyboardInterrupt):
+            status = process.wait()
+            break
+    if status != 0: return status
+    for record in records_of(notebook, results, since): tell(record, results)
+    print(f"notebook  {shown_path(notebook)}")
+    return status
+
+
+if __name__ == "__main__": sys.exit(main())

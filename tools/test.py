@@ -1,0 +1,268 @@
+"""Everything that `make test` runs: one line a check, at the end `N passed, N failed`. Exit status 1 after a failure, or when nothing ran.
+
+    python tools/test.py             # all of it
+    python tools/test.py 06 ruff     # the checks whose name contains one of these
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = sorted((ROOT/"nbs").glob("*.ipynb"))
+PAPERMILL = re.compile(r"(run|tab|fig)_|bench")  # notebooks that papermill runs
+SLOW, LIMIT = 60, 180  # seconds a notebook should take on two cores, and may take on a busy machine
+MEGABYTES = 25
+LOCAL_PATH = re.compile(r"(?<![\w.~-])/(?:work|home|root|tmp|Users)/\S*")
+TEST_NB = """
+import sys
+from pathlib import Path
+from nbdev.config import get_config
+from nbdev.test import test_nb
+fn = Path(sys.argv[1])
+cfg = get_config(fn.parent)
+sys.exit(not test_nb(fn, skip_flags=cfg.tst_flags.split(), basepath=cfg.config_path)[0])
+"""
+
+
+class Failure(Exception):
+    """A check that did not hold; the message is shown below its line."""
+
+
+def must(condition, message):
+    if not condition: raise Failure(message)
+
+
+def tail(text, n=30):
+    """The last `n` lines, without colours, blank ends and what is beyond 160 columns."""
+    return "\n".join(line[:160] for line in re.sub(r"\x1b\[[0-9;]*m", "", text).rstrip().split("\n")[-n:])
+
+
+def ends(text, n=16):
+    """The first and last `n` lines."""
+    lines = tail(text, 10**6).split("\n")
+    return "\n".join(lines if len(lines) <= 2*n else [*lines[:n], f"... ({len(lines) - 2*n} lines)", *lines[-n:]])
+
+
+running, lock = set(), threading.Lock()
+
+
+def run(*argv, cwd=ROOT, limit=LIMIT, stdin=None, **env):
+    """Runs a command with one computing thread; returns (status, stdout, stderr), or fails when it takes longer than `limit` seconds."""
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")} | dict(OMP_NUM_THREADS="1") | env
+    process = subprocess.Popen([str(a) for a in argv], cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
+                               stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with lock: running.add(process)
+    try:
+        out, err = process.communicate(stdin, timeout=limit)
+        return process.returncode, out, err
+    except subprocess.TimeoutExpired:
+        stop(process)
+        out, err = process.communicate()
+        raise Failure(f"stopped after {limit} s\n{tail(out + err, 10)}") from None
+    finally:
+        with lock: running.discard(process)
+
+
+def stop(process):
+    """Ends a command and what it started."""
+    if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
+
+
+def python(*args, **kw): return run(sys.executable, *args, **kw)
+
+
+def tree():
+    """The repository's files: tracked, and untracked but not ignored."""
+    status, out, _ = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if status == 0: return sorted({p for p in out.split("\0") if p and (ROOT/p).is_file()})
+    ignored = {".git", ".venv", "runs", "cache", "__pycache__", ".ipynb_checkpoints", ".ruff_cache", "lf2.egg-info"}  # a copy without git
+    return sorted(str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and not ignored & set(p.relative_to(ROOT).parts))
+
+
+def copy_tree(to):
+    for path in tree():
+        (to/path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT/path, to/path)
+
+
+def cells(notebook): return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+
+
+def tagged(notebook): return sum("parameters" in c["metadata"].get("tags", []) for c in cells(notebook))
+
+
+# The checks. Each takes a folder of its own, returns a remark or nothing, and raises Failure.
+
+def notebook_check(notebook):
+    def check(tmp):
+        status, out, err = python("-c", TEST_NB, notebook, MPLCONFIGDIR=str(tmp))
+        must(status == 0, ends(err or out))
+    return check
+
+
+def papermill_run(tmp):
+    """A real run: the values arrive, one with a blank too, and the record is written."""
+    results = tmp/"the results"
+    given = dict(preset="smoke", M=48, seed=5, results_dir=results, cache_dir=tmp/"cache")
+    status, out, err = papermill(tmp/"out.ipynb", **given)
+    must(status == 0, tail(err or out))
+    records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(results.glob("*.json"))]
+    must(len(records) == 1, f"{len(records)} records in results_dir instead of 1.")
+    arrived = {k: records[0]["parameters"].get(k) for k in ("preset", "M", "seed")}
+    must(arrived == dict(preset="smoke", M=48, seed=5), f"preset=smoke, M=48, seed=5 were given, the record has {arrived}.")
+    must((tmp/"out.ipynb").is_file(), "papermill wrote no notebook.")
+
+
+def papermill_wrong(tmp):
+    """An unknown parameter: exit status 1, and the last line says so."""
+    given = dict(preset="smoke", clusters=48, results_dir=tmp, cache_dir=tmp)
+    status, _, err = papermill(tmp/"out.ipynb", **given)
+    last = tail(err, 1)
+    must(status == 1, f"exit status {status} instead of 1.\n{tail(err, 8)}")
+    must(re.fullmatch(r"\w+: .*\bclusters\b.*\.", last), f"the last line is not a sentence about the parameter 'clusters': {last}")
+
+
+def papermill(out, **given):
+    return python("-m", "papermill", "nbs/run_adapt.ipynb", out, "--no-progress-bar", *(a for k, v in given.items() for a in ("-p", k, v)))
+
+
+def make_parameters(tmp):
+    """What make hands on is what was typed: blanks, quotes, backslashes, dollars."""
+    given = {"M": "900", "pattern": r"""^(?P<pid>\d+) "c"'(\d)'$(M) $$""", "target_root": "/a folder/b -- c"}
+    code = "import json, os, sys; sys.path.insert(0, 'tools'); import papermill_run as p; " \
+           "print(json.dumps(p.make_parameters(os.environ['MAKEFLAGS'])))"
+    (tmp/"show.py").write_text(code)
+    recipe = f"show:\n\t@'{sys.executable}' '{tmp}/show.py'\n"
+    status, out, err = run("make", "-s", "-f", "-", "show", *(f"{k}={v}" for k, v in given.items()), stdin=recipe)
+    must(status == 0, tail(err))
+    must(json.loads(out) == given, f"given {given}\narrived {json.loads(out)}")
+
+
+def ruff(tmp):
+    status, out, err = python("-m", "ruff", "check", "--no-cache", "--output-format", "concise", "nbs", "lf2", "tools")
+    must(status == 0, tail(out + err, 20))
+
+
+def export_check(tmp):
+    """nbdev_export makes lf2/ from nothing but the notebooks, byte for byte."""
+    copy_tree(tmp)
+    shutil.rmtree(tmp/"lf2")
+    (tmp/"lf2").mkdir()
+    compare(tmp, "lf2", "nbdev.doclinks", "nbdev_export", "run nbdev_export, or nbdev_update after an edit in lf2/")
+    changed = [p for p in ("pyproject.toml", "settings.ini") if (ROOT/p).read_bytes() != (tmp/p).read_bytes()]
+    must(not changed, f"nbdev_export changes {', '.join(changed)}.")
+
+
+def clean_check(tmp):
+    """nbdev_clean changes no byte: what is committed is clean, and its outputs and tags survive cleaning."""
+    copy_tree(tmp)
+    compare(tmp, "nbs", "nbdev.clean", "nbdev_clean", "run nbdev_clean")
+
+
+def compare(tmp, folder, module, command, remedy):
+    status, out, err = python("-c", f"from {module} import {command}; {command}()", cwd=tmp, XDG_CONFIG_HOME=str(tmp/".config"))
+    must(status == 0 and "Failed" not in err, tail(err or out))
+    names = {p for p in tree() if p.startswith(f"{folder}/")} | {str(p.relative_to(tmp)) for p in (tmp/folder).rglob("*") if p.is_file()}
+    changed = [p for p in sorted(names) if not ((ROOT/p).is_file() and (tmp/p).is_file() and (ROOT/p).read_bytes() == (tmp/p).read_bytes())]
+    must(not changed, f"{', '.join(changed)} would change: {remedy}.")
+
+
+def readme_check(tmp):
+    status, out, err = python("tools/readme.py", tmp/"README.md")
+    must(status == 0, tail(err or out))
+    made = (tmp/"README.md").read_text(encoding="utf-8")
+    must(made == (ROOT/"README.md").read_text(encoding="utf-8"), "README.md is not what nbs/index.ipynb makes: run python tools/readme.py.")
+    links = re.findall(r"""(?:\]\(|(?:src|href)=["'])([^)\s"'#]+)""", re.sub(r"^```.*?^```", "", made, flags=re.M | re.S))
+    lost = [t for t in links if not re.match(r"[a-z][a-z0-9+.-]*:", t) and not (ROOT/t).exists()]
+    must(not lost, f"README.md points at {', '.join(lost)}, which do not exist.")
+
+
+def parameters_check(tmp):
+    """Each papermill notebook has exactly one cell tagged parameters, no other notebook has one."""
+    wrong = {p.name: tagged(p) for p in NBS if tagged(p) != bool(PAPERMILL.match(p.name))}
+    must(not wrong, f"cells tagged parameters (one in run_*, tab_*, fig_*, bench*; none elsewhere): {wrong}")
+    must(any(PAPERMILL.match(p.name) for p in NBS), "no papermill notebook in nbs/.")
+
+
+def outputs_check(tmp):
+    """Committed notebooks are valid, were executed, ended well and tell nothing about the machine they ran on."""
+    wrong = []
+    results = [ROOT/p for p in tree() if p.startswith("results/") and p.endswith(".ipynb") and tracked(p)]
+    for path in NBS + results:
+        nb = nbformat.read(path, as_version=4)
+        nbformat.validate(nb)
+        code = [c for c in nb.cells if c.cell_type == "code" and c.source.strip()]
+        outputs = [o for c in code for o in c.outputs]
+        if code and not outputs and not path.name.startswith("run_"): wrong.append(f"{path.name} has no outputs: execute it")
+        wrong += [f"{path.name} holds an error: {o.ename}" for o in outputs if o.output_type == "error"]
+        shown = [t for o in outputs for t in [o.get("text", ""), *(v for k, v in o.get("data", {}).items() if k.startswith("text/"))]]
+        paths = {m for t in shown for m in LOCAL_PATH.findall(re.sub(r"data:[\w/+;-]+,[A-Za-z0-9+/=\s]*", "", t))}
+        if paths: wrong.append(f"{path.name} shows a path of the machine: {sorted(paths)[0][:80]}")
+    must(not wrong, "\n".join(wrong))
+
+
+def tracked(path): return run("git", "ls-files", "--error-unmatch", path)[0] == 0
+
+
+def size_check(tmp):
+    size = sum((ROOT/p).stat().st_size for p in tree())/1e6
+    must(size < MEGABYTES, f"the repository's files take {size:.1f} MB: keep them under {MEGABYTES} MB.")
+    return f"{size:.1f} MB"
+
+
+def all_checks():
+    """name → check, long ones first."""
+    first = sorted(NBS, key=lambda p: (not p.name.startswith("run_"), p.name))
+    notebooks = {f"notebook {p.name}": notebook_check(p) for p in first}
+    return {"papermill: a run": papermill_run, **notebooks, "papermill: an unknown parameter": papermill_wrong,
+            "make: parameters arrive as typed": make_parameters, "ruff": ruff,
+            "export changes no byte": export_check, "cleaning changes no byte": clean_check, "README.md changes no byte": readme_check,
+            "one parameters cell": parameters_check, "committed outputs": outputs_check, "repository size": size_check}
+
+
+def timed(check):
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lf2-test-") as tmp:
+        try: verdict, remark = "ok", check(Path(tmp)) or ""
+        except Failure as e: verdict, remark = "FAIL", str(e)
+        except Exception as e: verdict, remark = "FAIL", f"{type(e).__name__}: {e}"
+    return verdict, remark, time.monotonic() - start
+
+
+def main():
+    wanted = sys.argv[1:]
+    checks = {name: check for name, check in all_checks().items() if not wanted or any(w in name for w in wanted)}
+    passed = failed = 0
+    start = time.monotonic()
+    with ThreadPoolExecutor(max(1, min(4, len(os.sched_getaffinity(0))))) as pool:
+        futures = {pool.submit(timed, check): name for name, check in checks.items()}
+        try:
+            for future in as_completed(futures):
+                name, (verdict, remark, seconds) = futures[future], future.result()
+                passed, failed = passed + (verdict == "ok"), failed + (verdict != "ok")
+                if verdict == "ok" and name.startswith("notebook") and seconds > SLOW: remark = f"slow: over {SLOW} s"
+                print(f"{verdict:4} {seconds:6.1f} s  {name}" + (f"  ({remark})" if remark and verdict == "ok" else ""))
+                if verdict != "ok": print("\n".join(f"     | {line}" for line in remark.split("\n")))
+                sys.stdout.flush()
+        except BaseException:  # Ctrl-C: end what is running before leaving
+            pool.shutdown(wait=False, cancel_futures=True)
+            with lock: rest = list(running)
+            for process in rest: stop(process)
+            raise
+    print(f"all in {time.monotonic() - start:.0f} s")
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__": sys.exit(main())
