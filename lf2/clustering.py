@@ -121,13 +121,14 @@ def nearest(
 ) -> tuple:
     "Indices of the `k` nearest (N, k) int64, and the largest squared distance in each row (N,), as numpy."
     if k > len(x): raise ValueError(f"{k} neighbours (itself included) asked of {len(x)} images: lower k1 or give more images.")
-    sq, rows, index, far = x.square().sum(1), max(1, block // len(x)), [], []
+    sq, rows = x.square().sum(1), max(1, block // len(x))
+    index, far = torch.empty(len(x), k, dtype=torch.int64), torch.empty(len(x))
     for s in range(0, len(x), rows):
         d = torch.addmm(sq, x[s:s+rows], x.T, alpha=-2)
-        far.append(d.amax(1) + sq[s:s+rows])
+        far[s:s+rows] = d.amax(1) + sq[s:s+rows]
         d[torch.arange(len(d)), torch.arange(s, s + len(d))] = -torch.inf
-        index.append(d.topk(k, largest=False).indices)
-    return torch.cat(index).cpu().numpy(), torch.cat(far).cpu().numpy()
+        index[s:s+rows] = d.topk(k, largest=False).indices
+    return index.numpy(), far.numpy()
 
 # %% ../nbs/09_clustering.ipynb #d4fff0cb
 def neighbour_graph(index, k):
@@ -141,10 +142,12 @@ def reciprocal(index, k):
     return A.multiply(A.T).tocsr()
 
 # %% ../nbs/09_clustering.ipynb #36dfdc0f
-def pair_distances(x, i, j, block=512):
-    "Squared Euclidean distances of the pairs of rows (`i`, `j`), as numpy float32."
-    i, j = (torch.as_tensor(a, dtype=torch.int64, device=x.device).split(block) for a in (i, j))
-    return torch.cat([(x[a] - x[b]).square_().sum(1) for a, b in zip(i, j, strict=True)]).cpu().numpy()
+def pair_distances(x, i, j, block=2**20):
+    "Squared Euclidean distances of the pairs of rows (`i`, `j`), as numpy float32; `block` feature entries at a time."
+    i, j = (torch.as_tensor(a, dtype=torch.int64, device=x.device) for a in (i, j))
+    out, n = torch.empty(len(i)), max(1, block // x.shape[1])
+    for s in range(0, len(i), n): out[s:s+n] = (x[i[s:s+n]] - x[j[s:s+n]]).square_().sum(1)
+    return out.numpy()
 
 def k_reciprocal_encoding(
     x:torch.Tensor,      # (N, d) features
@@ -180,7 +183,7 @@ def shared_weight(
     meetings:int=2**22    # most pairs of entries in a block
 ) -> sp.csr_array:
     "$\\sum_m \\min(A_{im}, B_{jm})$ for the pairs (i, j) that share a column: CSR (a, b) float32."
-    cols, blocks, s = B.tocsc(), [], 0
+    cols, data, indices, number, s = B.tocsc(), [], [], [], 0
     cols.sort_indices()
     length = np.diff(cols.indptr)
     cost = np.r_[0, np.cumsum(length[A.indices], dtype=np.int64)][A.indptr]
@@ -193,10 +196,13 @@ def shared_weight(
         total = np.bincount(np.repeat(i, n) * B.shape[0] + cols.indices[at], minlength=(e - s) * B.shape[0],
                             weights=np.minimum(np.repeat(A.data[entries], n), cols.data[at]))
         hit = np.flatnonzero(total)
-        number = np.diff(np.searchsorted(hit, np.arange(e - s + 1) * B.shape[0]))
-        blocks.append((total[hit].astype(np.float32), (hit - np.repeat(np.arange(e - s) * B.shape[0], number)).astype(np.int32), number))
+        number.append(np.diff(np.searchsorted(hit, np.arange(e - s + 1) * B.shape[0])))
+        data.append(total[hit].astype(np.float32))
+        indices.append((hit - np.repeat(np.arange(e - s) * B.shape[0], number[-1])).astype(np.int32))
         s = e
-    data, indices, number = map(np.concatenate, zip(*blocks, strict=True))
+    data = np.concatenate(data)  # one after another: each frees its blocks before the next is joined
+    indices = np.concatenate(indices)
+    number = np.concatenate(number)
     return sp.csr_array((data, indices, np.r_[0, np.cumsum(number)]), shape=(A.shape[0], B.shape[0]))
 
 # %% ../nbs/09_clustering.ipynb #caa4abf9
@@ -210,7 +216,8 @@ def jaccard_distance(
     x = as_features(feats)
     V = k_reciprocal_encoding(x, *nearest(x, k1 + 1), k1, k2)
     D = shared_weight(V, V)
-    D.data = np.maximum(1 - D.data / (2 - D.data), 0)
+    D.data /= 2 - D.data
+    D.data = np.maximum(np.subtract(1, D.data, out=D.data), 0, out=D.data)
     D.setdiag(0)
     if sparse: return D
     dense = np.ones(D.shape, np.float32)
@@ -226,7 +233,9 @@ def dbscan(
     "Labels (N,) int64 from 0, and −1 for noise."
     if sp.issparse(distance):
         if not 0 < eps < 1: raise ValueError(f"eps={eps} with a sparse distance, in which absent pairs are at 1: give an eps between 0 and 1.")
-        distance = sort_graph_by_row_values(distance, copy=True, warn_when_not_sorted=False)
+        close = distance.data <= eps
+        links = distance.data[close], distance.indices[close], np.searchsorted(np.flatnonzero(close), distance.indptr)
+        distance = sort_graph_by_row_values(sp.csr_array(links, shape=distance.shape), warn_when_not_sorted=False)
     return DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(distance).astype(np.int64)
 
 # %% ../nbs/09_clustering.ipynb #fecd6590

@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'PROFILES', 'RULES', 'RunError', 'ConfigError', 'project_r
 
 # %% ../nbs/00_config.ipynb #dc1872af
 import ast, configparser, hashlib, math, os
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -106,7 +106,7 @@ PRESETS = {
     "full":  dict(arch="resnet50", weights="imagenet", height=256, width=128, M=700, pretrain_epochs=80, pretrain_iters=200, pretrain_lr=3.5e-4,
                   epochs=80, iters=400, lr=3.5e-4, eval_every=1),
 }
-PROFILES = {"paper": dict(lam=0.5, neck="none", gate="figure", fm_train="triplet")}
+PROFILES = {"paper": dict(lam=0.5, neck="bn", gate="figure", fm_train="triplet")}
 
 # %% ../nbs/00_config.ipynb #63432991
 def matched_momentum(

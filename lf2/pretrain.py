@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .batches import IdentitySampler, augment, generator
+from .batches import IdentitySampler, augment, fetch, generator
 from .checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .config import RunError, code_hash, keyed_seed, params_hash
 from .losses import batch_hard_triplet, cross_entropy
@@ -121,10 +121,10 @@ def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device
     stepper.sums, stepper.count = {}, 0
     net.train()
     for it in range(cfg.pretrain_iters):
-        rows = sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler")).numpy()
-        x = augment(torch.from_numpy(images[rows]).to(device), generator(cfg.seed, "source", epoch, it, "augment"))
+        rows = sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))
+        x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment"))
         with autocast(device, precision): maps = net(x)
-        terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels[rows]).to(device), cfg.lam, cfg.m, cfg.smoothing)
+        terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels)[rows].to(device), cfg.lam, cfg.m, cfg.smoothing)
         stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1}")
         stepper.step(); live.update(1)
         live.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in stepper.means().items()) + f"  {cfg.batch*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)
