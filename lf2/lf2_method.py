@@ -75,6 +75,8 @@ class LF2(Method):
     def train(self, mode=True):
         super().train(mode); self.teacher.eval()
         return self
+    @property
+    def network(self): return self.teacher # the one to keep for use
     def embed(self, x): return self.teacher.embed(self.teacher(x))
 
 # %% ../nbs/20_lf2_method.ipynb #a0ded0e4

@@ -33,7 +33,7 @@ def atomic_path(
 
 # %% ../nbs/01_records.ipynb #3176c56d
 DECIDING = ["config", "synthetic", "data", "batches", "network", "fusion", "teacher", "losses", "clustering", "features", "evaluation",
-            "pretrain", "adapt", "lf2_method"]
+            "pretrain", "adapt"]
 
 def _git(*args):
     r = subprocess.run(["git", *args], cwd=project_root(), capture_output=True, text=True)
@@ -43,7 +43,7 @@ def _version(package):
     with contextlib.suppress(importlib.metadata.PackageNotFoundError): return importlib.metadata.version(package)
 
 def provenance(
-    modules:list=DECIDING # modules whose source can change a result
+    modules:list=DECIDING # modules whose source can change a result; a method's own comes on top
 ) -> dict:
     "Commit, cleanliness, code hash, library versions and machine of this process."
     with contextlib.suppress(FileNotFoundError):

@@ -195,8 +195,8 @@ def draw_cameras(
     c["cast"] = np.clip(net.tint*(1 + net.severity*net.cast*bell(rng, n, 3)), .5, 1.5)
     c["gain"], c["gamma"] = net.light*(1 + net.severity*net.tone*bell(rng, n)), 1 + net.severity*net.tone*bell(rng, n)
     c["gain"], c["gamma"] = np.clip(c["gain"], .45, 1.5), np.clip(c["gamma"], .6, 1.7)
-    c["saturation"], c["haze"] = .65 + .4*rng.random(n), net.contrast*(.5 + rng.random(n))
-    c["pitch"], c["view"], c["spread"] = .08 + .16*rng.random(n), 360*(np.arange(n) + rng.random(n))/n, 25 + 20*rng.random(n)
+    c["saturation"], c["haze"] = .75 + .3*rng.random(n), net.contrast*(.5 + rng.random(n))
+    c["pitch"], c["view"], c["spread"] = .08 + .16*rng.random(n), 360*(np.arange(n) + rng.random(n))/n, 35 + 25*rng.random(n)
     c["scenery"] = [keyed_seed(seed, name, "scenery", k) for k in range(n)]
     return c
 
@@ -217,20 +217,20 @@ def draw_images(
     n, m = len(lay.pair), int(lay.pair.max())+1
     camera = np.zeros(m, int); camera[lay.pair] = lay.camids-1
     cam, hard, x = cameras[camera], net.severity, np.zeros(n, IMAGE)
-    back = 180*(pairs.random(m) < .3)
+    back = 180*(pairs.random(m) < .4)
     route = cam["view"] + back + cam["spread"]*bell(pairs, m)
     stride = np.where(pairs.random(m) < .12, .06, .30 + .16*pairs.random(m))
     light, px, py, pz = 1 + .10*hard*bell(pairs, m), pairs.random(m), pairs.random(m), pairs.random(m)
     wide = np.where(lay.pids[lay.who] == 0, 3, hard)*net.jitter
-    x["view"] = (route[lay.pair] + 13*bell(images, n)) % 360
+    x["view"] = (route[lay.pair] + 20*bell(images, n)) % 360
     x["phase"], x["stride"], x["bend"] = images.random(n), stride[lay.pair], .15 + .5*images.random(n)
     x["zoom"] = net.looseness*np.clip(1 + wide*1.4*bell(images, n), .6, 1.6)
     x["dx"], x["dy"], x["aspect"] = wide*.7*bell(images, n), wide*bell(images, n), 1 + .05*bell(images, n)
-    x["light"] = np.clip(light[lay.pair]*(1 + .04*hard*bell(images, n)), .5, 1.5)
+    x["light"] = np.clip(light[lay.pair]*(1 + .10*hard*bell(images, n)), .5, 1.5)
     x["shade_x"], x["shade_y"] = .22*bell(images, n), .12*bell(images, n)
     x["noise"], x["blur"] = hard*net.noise*(.4 + 1.2*images.random(n)), np.minimum(hard*net.blur*images.random(n), .3)
-    x["scene_x"], x["scene_y"] = .12 + .76*px[lay.pair] + .02*bell(images, n), .1 + .8*py[lay.pair] + .04*bell(images, n)
-    x["scene_zoom"] = .8 + .5*pz[lay.pair] + .03*bell(images, n)
+    x["scene_x"], x["scene_y"] = .12 + .76*px[lay.pair] + .08*bell(images, n), .1 + .8*py[lay.pair] + .05*bell(images, n)
+    x["scene_zoom"] = .8 + .5*pz[lay.pair] + .06*bell(images, n)
     for who, rate in (("passer", .3), ("occluder", hard*net.occlusion)):
         x[who] = (images.random(n) < rate)*(1 if who == "passer" else pick(images, n, (0, 3, 4, 3)))
         x[who+"_x"], x[who+"_size"] = (2*(images.random(n) < .5)-1)*(.10 + .14*images.random(n)), images.random(n)
