@@ -139,7 +139,7 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
 def adapt(
     method:Method,      # what adapts
     target,             # ReIDDataset
-    arrays:dict,        # {"source" | "train" | "query" | "gallery": uint8 (N, 3, H, W)}
+    arrays:dict,        # {"source" | "train" | "query" | "gallery": uint8 (N, 3, H, W)}; nothing is evaluated without query and gallery
     cfg,                # a resolved configuration
     device, precision,  # from `pick_device`
     folder,             # checkpoints go here
@@ -158,15 +158,15 @@ def adapt(
             if k.startswith("followed."): followed.setdefault(int(k.split(".")[1]), {})[k.split(".")[2]] = v
             if k.startswith("labels."): labels[k.split(".")[1]] = v.numpy()
     epochs = cfg.epochs if method.trains else 0
-    test = [(arrays[s], getattr(target, s).pids, getattr(target, s).camids) for s in ("query", "gallery")]
-    if not evaluations: evaluations.append(dict(epoch=0) | evaluate_network(method.eval().embed, *test, device, precision, desc="evaluation of the start"))
+    test = [(arrays[s], getattr(target, s).pids, getattr(target, s).camids) for s in ("query", "gallery") if s in arrays]
+    if test and not evaluations: evaluations.append(dict(epoch=0) | evaluate_network(method.eval().embed, *test, device, precision, desc="evaluation of the start"))
     with bar(total=epochs*cfg.iters, initial=start*cfg.iters, desc="stage 2", disable=start >= epochs) as live:
         for epoch in range(start, epochs):
             feats, labels, told = label_target(method, arrays, cfg, epoch, truth, device, precision, live)
             if epoch % cfg.eval_every == 0: followed[epoch] = {k: v[rows].half() for k, v in feats.items()}
             losses, seconds, speed = train_epoch(method, arrays["train"], labels, target.train.camids, cfg, epoch, device, precision, live)
             told |= dict(epoch=epoch + 1, losses=losses, images_per_second=speed, seconds=told["seconds"] | seconds, warnings=warn_of_collapse(told, len(arrays["train"])))
-            if (epoch + 1) % cfg.eval_every == 0 or epoch + 1 == epochs:
+            if test and ((epoch + 1) % cfg.eval_every == 0 or epoch + 1 == epochs):
                 live.set_description(f"epoch {epoch+1}/{cfg.epochs}, evaluation")
                 began = time.perf_counter()
                 evaluations.append(dict(epoch=epoch + 1) | evaluate_network(method.eval().embed, *test, device, precision))

@@ -62,7 +62,7 @@ class Core:
     source_root:str= param(None, "folder of the source", result=False)
     target_root:str= param(None, "folder of the target", result=False)
     pattern:str    = param(None, "file-name pattern of a `folder` data set: a regular expression with groups pid and cam")
-    scale:float    = param(1.0, "share of the images per identity kept (embedded benchmark)", low=0.05, high=1.0)
+    scale:float    = param(None, "share of the images per identity kept (embedded benchmark)", low=0.05, high=1.0)
     ids:int        = param(None, "keep the first so many identities per split; metrics are then not comparable", low=16)
     on_bad_image:str=param("raise", "an unreadable image stops the load, or is skipped and reported", choices=("raise", "skip"))
     height:int     = param(None, "image height in pixels", "H", "paper: 256", low=16)
@@ -97,14 +97,14 @@ class Core:
 
 # %% ../nbs/00_config.ipynb #3ae368de
 PRESETS = {
-    "smoke": dict(arch="small", weights="none", height=64, width=32, ids=64, M=64, pretrain_epochs=2, pretrain_iters=10, pretrain_lr=2e-3,
+    "smoke": dict(arch="small", weights="none", height=64, width=32, scale=1.0, ids=64, M=64, pretrain_epochs=2, pretrain_iters=10, pretrain_lr=2e-3,
                   epochs=2, iters=6, lr=3.5e-4, eval_every=1),
-    "study": dict(arch="small", weights="none", height=64, width=32, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
-                  epochs=6, iters=40, lr=3.5e-4, eval_every=6),
-    "demo":  dict(arch="small", weights="none", height=64, width=32, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
-                  epochs=16, iters=60, lr=3.5e-4, eval_every=4),
-    "full":  dict(arch="resnet50", weights="imagenet", height=256, width=128, M=700, pretrain_epochs=80, pretrain_iters=200, pretrain_lr=3.5e-4,
-                  epochs=80, iters=400, lr=3.5e-4, eval_every=1),
+    "study": dict(arch="small", weights="none", height=64, width=32, scale=0.5, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
+                  epochs=5, iters=60, lr=3.5e-4, eval_every=5),
+    "demo":  dict(arch="small", weights="none", height=64, width=32, scale=1.0, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
+                  epochs=10, iters=150, lr=3.5e-4, eval_every=2),
+    "full":  dict(arch="resnet50", weights="imagenet", height=256, width=128, scale=1.0, M=700, pretrain_epochs=80, pretrain_iters=200,
+                  pretrain_lr=3.5e-4, epochs=80, iters=400, lr=3.5e-4, eval_every=1),
 }
 PROFILES = {"paper": dict(lam=0.5, neck="bn", gate="figure", fm_train="triplet")}
 

@@ -6,11 +6,11 @@
 __all__ = ['METHODS', 'find_method']
 
 # %% ../nbs/69_methods.ipynb #c5a35753
-from . import lf2_method
+from . import lf2_method, ssg
 from .config import ConfigError
 
 # %% ../nbs/69_methods.ipynb #d4c9f1c5
-METHODS = {name: (lf2_method.LF2, lf2_method.Params) for name in lf2_method.VARIANTS}
+METHODS = {name: (lf2_method.LF2, lf2_method.Params) for name in lf2_method.VARIANTS} | {"ssg": (ssg.SSG, ssg.Params)}
 
 def find_method(
     name:str # a key of `METHODS`

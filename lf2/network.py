@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'HEADS', 'BasicBlock', 'small_resnet', 'remove_last_stride', 'build_backbone', 'gap', 'stripes', 'ReIDNet',
-           'read_weights', 'load_backbone', 'imagenet_weights', 'make_network', 'save_network', 'load_network',
-           'pick_device', 'autocast']
+           'read_weights', 'weights_key', 'load_backbone', 'imagenet_weights', 'make_network', 'save_network',
+           'load_network', 'pick_device', 'autocast']
 
 # %% ../nbs/05_network.ipynb #6226a6a1
-import contextlib, json
+import contextlib, hashlib, json
 from collections import OrderedDict
 from pathlib import Path
 
@@ -136,7 +136,15 @@ def read_weights(
     tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
     return {k.removeprefix("module."): v for k, v in tensors.items()}
 
-# %% ../nbs/05_network.ipynb #44193e88
+# %% ../nbs/05_network.ipynb #1f744043
+def weights_key(
+    weights:str # the parameter: "imagenet", "none" or a path
+) -> str:
+    "What the initial weights are, wherever they lie."
+    path = Path(weights).expanduser()
+    return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" if path.is_file() else weights
+
+# %% ../nbs/05_network.ipynb #a2dda363
 HEADS = ("fc.", "classifier.", "head.", "neck.", "experts.")
 
 def load_backbone(
@@ -154,7 +162,7 @@ def load_backbone(
     backbone.load_state_dict(tensors, strict=False)
     return backbone
 
-# %% ../nbs/05_network.ipynb #1c178cd6
+# %% ../nbs/05_network.ipynb #7706eb15
 def imagenet_weights(
     arch:str # a torchvision classifier
 ) -> dict:
@@ -166,7 +174,7 @@ def imagenet_weights(
     except OSError as e:
         raise RunError(f"weights 'imagenet' of {arch} cannot be downloaded from {entry.url}: put the file at {place} or give weights=PATH.") from e
 
-# %% ../nbs/05_network.ipynb #9646586e
+# %% ../nbs/05_network.ipynb #447dcac4
 def make_network(
     cfg,     # a resolved configuration: arch, weights, neck, K, seed
 ) -> ReIDNet:
@@ -176,7 +184,7 @@ def make_network(
     elif cfg.weights != "none": load_backbone(net.backbone, read_weights(cfg.weights), cfg.weights)
     return net
 
-# %% ../nbs/05_network.ipynb #7a57b7c3
+# %% ../nbs/05_network.ipynb #8d2a8e6b
 def save_network(
     net:ReIDNet,    # what to keep
     path:str|Path,  # a .safetensors file
@@ -198,7 +206,7 @@ def load_network(
     net.load_state_dict(tensors)
     return net.eval(), facts
 
-# %% ../nbs/05_network.ipynb #1b8502e6
+# %% ../nbs/05_network.ipynb #c9c2d887
 def pick_device(
     device:str="auto",   # "auto", "cpu" or "cuda"
     precision:str="auto" # "auto", "fp32", "bf16" or "fp16"

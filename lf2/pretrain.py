@@ -18,7 +18,7 @@ from .batches import IdentitySampler, augment, fetch, generator
 from .checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .config import RunError, code_hash, keyed_seed, params_hash
 from .losses import batch_hard_triplet, cross_entropy
-from .network import ReIDNet, autocast, make_network, pick_device
+from .network import ReIDNet, autocast, make_network, pick_device, weights_key
 from .progress import bar
 
 # %% ../nbs/13_pretrain.ipynb #bbd65580
@@ -79,7 +79,8 @@ def source_params(
     precision:str  # of the network
 ) -> dict:
     "All that stage 1 depends on, the code included; two runs with equal ones share its result."
-    return {k: getattr(cfg, k) for k in SOURCE_PARAMS} | dict(K=getattr(cfg, "K", 2), data=data_key, precision=precision, code=code_hash(SOURCE_MODULES))
+    return {k: getattr(cfg, k) for k in SOURCE_PARAMS} | dict(
+        weights=weights_key(cfg.weights), K=getattr(cfg, "K", 2), data=data_key, precision=precision, code=code_hash(SOURCE_MODULES))
 
 # %% ../nbs/13_pretrain.ipynb #fec4a883
 def pretrain(

@@ -100,6 +100,6 @@ def records_table(
 ) -> pd.DataFrame:
     "One row per run: what was run, the last epoch's headline metrics, the code they come from."
     rows = [dict(run_id=r["run_id"]) | {k: r["parameters"].get(k) for k in ("source", "target", "method", "M", "seed", "preset")}
-            | dict(inference=r["final"]["headline"]) | r["final"][r["final"]["headline"]] | dict(epoch=r["final"]["epoch"], code=r["provenance"]["code"])
+            | dict(inference=r["final"]["headline"]) | r["final"].get(r["final"]["headline"], {}) | dict(epoch=r["final"]["epoch"], code=r["provenance"]["code"])
             for r in records]
     return pd.DataFrame(rows)

@@ -27,7 +27,7 @@ class Params:
     cluster:str    = param("dbscan", "how each part is clustered", source="SSG: dbscan", choices=("dbscan", "kmeans"))
     M:int          = param(None, "clusters per part with cluster='kmeans'", "M", "as LF²", low=16)
     K:int          = param(2, "horizontal parts", "K", "SSG: 2", low=1)
-    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "SSG: 0.0016; fewer people: in proportion", low=1e-6, high=1.)
+    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "SSG: 0.0016", low=1e-6, high=1.)
     min_samples:int= param(4, "images within ε, itself included, that make a core", source="SSG: 4", low=1)
     source_weight:float=param(0.1, "weight of the distance to the source", r"\mu", "SSG: 0.1", low=0., high=0.5)
 
@@ -129,7 +129,8 @@ def cluster_part(self:SSG, j, f, epoch) -> np.ndarray:
     D = ssg_distance(x, s, cfg.source_weight)
     if not self.eps[j]: self.eps[j] = mean_of_smallest(D, s, cfg.rho, cfg.source_weight)
     if (eps := self.eps[j].item()) >= 1 - cfg.source_weight:
-        raise RunError(f"ε = {eps:.3f} of part P{j} reaches pairs that share no neighbour ({1 - cfg.source_weight:g} and more): lower rho = {cfg.rho}, or train stage 1 longer.")
+        raise RunError(f"ε = {eps:.3f} of part P{j} reaches pairs that share no neighbour ({1 - cfg.source_weight:g} and more): "
+                       f"lower rho = {cfg.rho}, or train stage 1 longer.")
     return dbscan(D, eps, cfg.min_samples)
 
 # %% ../nbs/21_ssg.ipynb #125e6199
@@ -139,7 +140,8 @@ def label(self:SSG, feats, epoch) -> dict:
     found = np.stack([self.cluster_part(j, feats[f"P{j}"], epoch) for j in range(self.cfg.K + 1)])
     used = (found >= 0).all(0)
     if not used.any():
-        noise = ", ".join(f"P{j}: ε = {e:.3f}, {n} of {len(used)} noise" for j, (e, n) in enumerate(zip(self.eps.tolist(), (found < 0).sum(1), strict=True)))
+        told = zip(self.eps.tolist(), (found < 0).sum(1), strict=True)
+        noise = ", ".join(f"P{j}: ε = {e:.3f}, {n} of {len(used)} noise" for j, (e, n) in enumerate(told))
         raise RunError(f"no image is in a cluster of every part ({noise}): raise rho = {self.cfg.rho}, lower min_samples, or use cluster='kmeans'.")
     self.parts.copy_(torch.from_numpy(found))
     return {"P0": np.where(used, found[0], -1)}
