@@ -19,7 +19,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .clustering import agreement, cluster_sizes
 from .config import keyed_seed
 from .evaluation import evaluate
-from .features import extract, unit
+from .features import extract
 from .network import autocast
 from .pretrain import Stepper
 from .progress import bar
@@ -28,7 +28,7 @@ from .progress import bar
 Batch = namedtuple("Batch", "images labels index camids") # (B, 3, H, W) normalised, (B,), (B,) rows of the split, (B,)
 
 class Method(nn.Module):
-    "A way to adapt; the loop asks these questions and owns everything else."
+    "A way to adapt; the loop asks these questions and owns everything else. `network` is the ReIDNet that is kept for use."
     trains = True       # False: evaluated as it is
     uses_source = False # True: `meet_source` is called before every clustering
     def features(self, x):
@@ -42,6 +42,9 @@ class Method(nn.Module):
     def label(self, feats, epoch):
         "{name: (N, d)} → {stream: (N,) int64 pseudo labels, −1 unused}."
         raise NotImplementedError
+    def clusterings(self, labels):
+        "{name: (N,)}: all sets of pseudo labels there are to tell of, where a stream has more than one."
+        return labels
     def begin_epoch(self, feats, labels):
         "Classifiers from centroids, memory banks; afterwards the parameters must not be replaced until the next epoch."
     def forward(self, stream, batch, step):
@@ -110,7 +113,7 @@ def label_target(method, arrays, cfg, epoch, truth, device, precision, live):
     live.set_description(f"epoch {epoch+1}/{cfg.epochs}, clustering")
     labels = {s: np.asarray(v) for s, v in method.label(feats, epoch).items()}
     method.begin_epoch(feats, labels)
-    told = describe_labels(labels, truth)
+    told = describe_labels(method.clusterings(labels), truth)
     return feats, labels, told | dict(seconds=dict(extract=seen - began, cluster=time.perf_counter() - seen))
 
 # %% ../nbs/14_adapt.ipynb #1cccc298
@@ -146,8 +149,8 @@ def adapt(
     params:dict,        # what a checkpoint must have been made with
     log=lambda line: None # is told one line per epoch
 ) -> tuple:
-    "(epochs, evaluations, followed, labels): histories, kept features {epoch: {name: (n, d)}}, the last epoch's pseudo labels."
-    history, evaluations, followed, labels, start = [], [], {}, {}, 0
+    "(epochs, evaluations, followed, shown): histories, kept features {epoch: {name: (n, d)}}, the last epoch's pseudo labels."
+    history, evaluations, followed, shown, start = [], [], {}, {}, 0
     truth = target.train.pids if (target.train.pids >= 0).all() else None
     rows = followed_rows(target.train.pids, cfg.seed)
     if found := load_checkpoint(folder, params):
@@ -156,13 +159,14 @@ def adapt(
         method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(("followed.", "labels."))})
         for k, v in tensors.items():
             if k.startswith("followed."): followed.setdefault(int(k.split(".")[1]), {})[k.split(".")[2]] = v
-            if k.startswith("labels."): labels[k.split(".")[1]] = v.numpy()
+            if k.startswith("labels."): shown[k.split(".")[1]] = v.numpy()
     epochs = cfg.epochs if method.trains else 0
     test = [(arrays[s], getattr(target, s).pids, getattr(target, s).camids) for s in ("query", "gallery") if s in arrays]
     if test and not evaluations: evaluations.append(dict(epoch=0) | evaluate_network(method.eval().embed, *test, device, precision, desc="evaluation of the start"))
     with bar(total=epochs*cfg.iters, initial=start*cfg.iters, desc="stage 2", disable=start >= epochs) as live:
         for epoch in range(start, epochs):
             feats, labels, told = label_target(method, arrays, cfg, epoch, truth, device, precision, live)
+            shown = method.clusterings(labels)
             if epoch % cfg.eval_every == 0: followed[epoch] = {k: v[rows].half() for k, v in feats.items()}
             losses, seconds, speed = train_epoch(method, arrays["train"], labels, target.train.camids, cfg, epoch, device, precision, live)
             told |= dict(epoch=epoch + 1, losses=losses, images_per_second=speed, seconds=told["seconds"] | seconds, warnings=warn_of_collapse(told, len(arrays["train"])))
@@ -173,8 +177,8 @@ def adapt(
                 told["seconds"]["evaluate"] = time.perf_counter() - began
             history.append(told); log(epoch_line(told, evaluations))
             save_checkpoint(folder, epoch + 1, method.state_dict() | {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
-                            | {f"labels.{s}": torch.from_numpy(v) for s, v in labels.items()}, params, history=history, evaluations=evaluations)
-    return history, evaluations, followed, labels
+                            | {f"labels.{s}": torch.as_tensor(v) for s, v in shown.items()}, params, history=history, evaluations=evaluations)
+    return history, evaluations, followed, shown
 
 # %% ../nbs/14_adapt.ipynb #19e19061
 def epoch_line(

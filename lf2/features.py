@@ -21,7 +21,7 @@ def extract(
     rows:np.ndarray|None=None,  # which images, all unless told
     batch:int=256,              # images per forward
     mirror:bool=True,           # average with the mirror image's feature
-    device:torch.device=torch.device("cpu"),
+    device="cpu",                # where the network is
     precision:str="fp32",       # of the network: "fp32", "bf16", "fp16"
     desc:str="",                # title of the live bar, none unless given
 ) -> dict:                      # {name: (N, d) float32 on the CPU}
@@ -32,7 +32,7 @@ def extract(
     with bar(total=len(rows), desc=desc, unit="img", disable=not desc) as live:
         for part in np.array_split(rows, range(batch, len(rows), batch)):
             x = normalise(torch.from_numpy(np.ascontiguousarray(images[part])).to(device))
-            with autocast(device, precision):
+            with autocast(torch.device(device), precision):
                 found = fn(x)
                 if mirror: found = {k: (v.float() + flipped.float())/2 for (k, v), flipped in zip(found.items(), fn(x.flip(3)).values(), strict=True)}
             for k, v in found.items(): out.setdefault(k, torch.empty(len(rows), v.shape[1]))[at:at+len(part)] = v.float().cpu()

@@ -87,7 +87,7 @@ def features(self:LF2, x) -> dict:
     maps = self.teacher(x)
     whole, *local = self.teacher.pooled(maps)
     if self.local == "fused": local = self.fm.pooled([self.fm.stats(F) for F in stripes(self.student(x), self.cfg.K)], self.fm.stats(maps))
-    return {f"P{j}": f for j, f in enumerate([self.teacher.neck(whole), *(local if self.local else [])])}
+    return {f"P{j}": f for j, f in enumerate([whole, *(local if self.local else [])])}
 
 # %% ../nbs/20_lf2_method.ipynb #fa350473
 @patch
@@ -111,9 +111,10 @@ def label(self:LF2, feats, epoch) -> dict:
 @patch
 @torch.no_grad()
 def begin_epoch(self:LF2, feats, labels):
-    "The classifier's rows become the unit-length means of their classes."
-    f, y = unit(feats["P0"]), torch.as_tensor(labels["P0"])
-    sums = torch.zeros(self.classifier.out_features, f.shape[1]).index_add_(0, y, f)
+    "The classifier's rows become the unit-length means of their classes, in the space it reads: behind the teacher's neck."
+    device = self.classifier.weight.device
+    f, y = unit(self.teacher.neck(feats["P0"].to(device))), torch.as_tensor(labels["P0"], device=device)
+    sums = torch.zeros(self.classifier.out_features, f.shape[1], device=device).index_add_(0, y, f)
     self.classifier.weight.copy_(unit(sums))
 
 # %% ../nbs/20_lf2_method.ipynb #5ab1027d

@@ -115,9 +115,9 @@ class ReIDNet(nn.Module):
         local = [gap(s) for s in stripes(maps, self.parts)]
         return [torch.stack(local).mean(0), *local]
     def embed(self, maps):
-        "The global feature and, for inference, its concatenation with the local ones: dict of (N, C) and (N, (K+1)C)."
+        "The global feature, and for inference its concatenation with the local ones: dict of (N, C) and (N, (K+1)C)."
         whole, *local = self.pooled(maps)
-        return {"global": self.neck(whole), "concat": torch.cat([self.neck(whole), *local], 1)}
+        return {"global": whole, "concat": torch.cat([whole, *local], 1)}
 
 # %% ../nbs/05_network.ipynb #249dfc68
 def read_weights(

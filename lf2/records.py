@@ -54,7 +54,7 @@ def provenance(
 def _machine(modules):
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "") \
         if Path("/proc/cpuinfo").exists() else platform.processor()
-    return dict(code=code_hash(modules), python=platform.python_version(), cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(),
+    return dict(code=code_hash(modules), core=code_hash(DECIDING), python=platform.python_version(), cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(),
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 versions={p: _version(p) for p in ("torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu", "pillow")})
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['METRICS', 'COLOURS', 'PAPER', 'PANELS', 'FRAMES', 'STYLE', 'CAPTIONS', 'metrics_table', 'draw_accuracy',
            'over_epochs', 'draw_losses', 'draw_agreement', 'draw_sizes', 'learning_curves', 'thumbnail_rows',
-           'frames_of', 'cluster_rows', 'best_and_worst', 'ranked_rows', 'config_of', 'features_of', 'pictures',
-           'shown_path', 'without_paths', 'parameters_table', 'seconds_table', 'data_table', 'provenance_table',
-           'embedded', 'html_table', 'headline', 'remarks', 'page', 'write_report']
+           'frames_of', 'cluster_rows', 'best_and_worst', 'ranked_rows', 'config_of', 'features_of', 'target_images',
+           'pictures', 'shown_path', 'without_paths', 'parameters_table', 'seconds_table', 'data_table',
+           'provenance_table', 'embedded', 'html_table', 'data_warnings', 'headline', 'remarks', 'page', 'write_report']
 
 # %% ../nbs/82_report.ipynb #4775bffc
 import base64, html, io, math, re, warnings
@@ -24,6 +24,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from .batches import cached_images
 from .config import config_table, keyed_seed, project_root
+from .data import DataWarning
 from .evaluation import RankedLists, evaluate, ranked_lists
 from .records import atomic_path
 from .run import configure, load_data, runs_dir
@@ -44,8 +45,8 @@ def metrics_table(
 
 # %% ../nbs/82_report.ipynb #fe6d542e
 COLOURS = sns.color_palette("colorblind")
-PAPER = {"font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True, "grid.color": "0.9",
-         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 8, "lines.markersize": 4, "savefig.facecolor": "white"}
+PAPER = {"font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True,
+         "grid.color": "0.9", "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 8, "lines.markersize": 4}
 
 def draw_accuracy(ax, record):
     "mAP (solid) and Rank-1 (dashed) of every evaluated epoch, per inference; epoch 0 is ringed."
@@ -55,9 +56,11 @@ def draw_accuracy(ax, record):
         for metric, line, dot in (("mAP", "-", "o"), ("rank1", "--", "s")):
             values = [100*e[kind][metric] for e in seen]
             ax.plot(epochs, values, line, marker=dot, color=colour, label=f"{METRICS[metric]}, {kind}")
-            ax.plot(0, values[0], "o", mfc="none", mec="0.3", ms=9, label="start: direct transfer" if (kind, metric) == (kinds[-1], "rank1") else None)
+            ax.plot(0, values[0], "o", mfc="none", mec="0.3", ms=9)
+    ax.plot([], [], "o", mfc="none", mec="0.3", ms=9, label="start: direct transfer")
     first, last = seen[0]["global"]["mAP"], record["final"][record["final"]["headline"]]["mAP"]
-    ax.set(title=f"Accuracy: {100*first:.1f} → {100*last:.1f} % mAP" if record["final"]["epoch"] else f"Accuracy: {100*first:.1f} % mAP", ylabel="%", xlabel="epoch", xlim=(-0.5, max(epochs) + 0.5))
+    change = f"{100*first:.1f} → {100*last:.1f}" if record["final"]["epoch"] else f"{100*first:.1f}"
+    ax.set(title=f"Accuracy: {change} % mAP", ylabel="%", xlabel="epoch", xlim=(-0.5, max(epochs) + 0.5))
 
 # %% ../nbs/82_report.ipynb #f78d1fde
 def over_epochs(record, pick):
@@ -99,14 +102,16 @@ def learning_curves(
     record:dict # of a finished run
 ) -> plt.Figure:
     "Accuracy, losses, agreement and cluster sizes over the epochs; a method that does not train has the first alone."
-    panels = PANELS if record["epochs"] else PANELS[:1]
+    panels, (rows, cols), size = (PANELS, (2, 2), (7.6, 6.)) if record["epochs"] else (PANELS[:1], (1, 1), (4., 3.))
     with plt.rc_context(PAPER):
-        fig, axes = plt.subplots(*((2, 2) if len(panels) > 1 else (1, 1)), figsize=(7.6, 6.) if len(panels) > 1 else (4., 3.), dpi=96, layout="constrained", squeeze=False)
+        fig, axes = plt.subplots(rows, cols, figsize=size, dpi=96, layout="constrained", squeeze=False)
         for draw, ax in zip(panels, axes.flat):
             draw(ax, record)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            if ax.get_yscale() == "log": ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
-            if handles := ax.get_legend_handles_labels()[0]: ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2 + (len(handles) > 5), handlelength=2.4, columnspacing=1.2)
+            if ax.get_yscale() == "log":
+                ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+            if handles := ax.get_legend_handles_labels()[0]:
+                ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2 + (len(handles) > 5), handlelength=2.4, columnspacing=1.2)
     plt.close(fig)
     return fig
 
@@ -216,6 +221,13 @@ def features_of(
     path = runs_dir(cfg)/record["run_id"]/"features.safetensors"
     return safetensors.torch.load_file(path) if path.exists() else {}
 
+def target_images(
+    cfg # a resolved configuration
+) -> tuple:
+    "The target and {split: its pixels, uint8 (N, 3, H, W)}."
+    data = load_data(cfg, cfg.target, cfg.target_root)
+    return data, {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in data.splits.items()}
+
 def pictures(
     record:dict, # of a finished run
     cfg=None     # its configuration, which knows the folders; the default folders unless given
@@ -224,14 +236,14 @@ def pictures(
     cfg = cfg or config_of(record)
     figures, feats = {"curves": learning_curves(record)}, features_of(record, cfg)
     if not feats: return figures
-    data = load_data(cfg, cfg.target, cfg.target_root)
-    pixels = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in data.splits.items()}
+    data, pixels = target_images(cfg)
     streams = sorted(k for k in feats if k.startswith("labels."))
     if streams: figures["clusters"] = cluster_rows(pixels["train"], feats[streams[0]].numpy(), data.train.pids, seed=cfg.seed)
     q, g = (feats[f"{s}.{record['final']['headline']}"] for s in ("query", "gallery"))
     who = data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids
     chosen = best_and_worst(evaluate(q, g, *who).ap, seed=cfg.seed)
-    figures["lists"] = ranked_rows(pixels["query"], pixels["gallery"], ranked_lists(q, g, *who, queries=np.concatenate(list(chosen.values()))), chosen)
+    lists = ranked_lists(q, g, *who, queries=np.concatenate(list(chosen.values())))
+    figures["lists"] = ranked_rows(pixels["query"], pixels["gallery"], lists, chosen)
     return figures
 
 # %% ../nbs/82_report.ipynb #13f186d3
@@ -255,7 +267,8 @@ def parameters_table(
 ) -> pd.DataFrame:
     "`config_table` without the symbols and without the machine's paths."
     table = config_table(cfg).drop(columns="symbol").astype(object)
-    table["value"] = [shown_path(v) if isinstance(v, str) and Path(v).is_absolute() else f"{v:g}" if isinstance(v, float) else v for v in table["value"]]
+    def shown(v): return f"{v:g}" if isinstance(v, float) else shown_path(v) if isinstance(v, str) and Path(v).is_absolute() else v
+    table["value"] = [shown(v) for v in table["value"]]
     if origin: table["from"] = [origin.get(k, v) for k, v in table["from"].items()]
     return table
 
@@ -280,7 +293,7 @@ def provenance_table(
     record:dict # of a finished run
 ) -> pd.DataFrame:
     "What the run was made with: code, libraries, machine."
-    made = {k: v for k, v in record["provenance"].items() if k != "versions"} | {k: v for k, v in record["provenance"].get("versions", {}).items()}
+    made = {k: v for k, v in record["provenance"].items() if k != "versions"} | record["provenance"].get("versions", {})
     made |= {k: record.get(k) for k in ("device", "precision", "bn_batch", "images_per_second", "peak_memory_mb", "finished", "schema")}
     return pd.DataFrame({"value": {k: f"{v:,.0f}" if isinstance(v, float) else "–" if v is None else str(v) for k, v in made.items()}})
 
@@ -316,6 +329,15 @@ CAPTIONS = {"curves": ("Learning curves", "Epoch 0 is the start, the source netw
             "clusters": ("Clusters of the last epoch", "Pseudo identities drawn by lot, from the clustering of the global feature. Rows are what the network was told are one person."),
             "lists": ("Ranked lists, best and worst", "The query is at the left, then the ten most similar gallery images of the last epoch, without the same person's images from the same camera.")}
 
+def data_warnings(
+    cfg # a resolved configuration
+) -> list:
+    "What reading the target warns of, such as images that were left out, each once and without paths."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        target_images(cfg)
+    return list(dict.fromkeys(without_paths(str(w.message)) for w in caught if issubclass(w.category, DataWarning)))
+
 def headline(
     record:dict # of a finished run
 ) -> str:
@@ -338,7 +360,7 @@ def remarks(
 def page(
     record:dict,     # of a finished run
     figures:dict,    # from `pictures`
-    extra:tuple=()   # further remarks
+    extra=()         # further remarks
 ) -> str:
     "The report as one HTML document."
     p, esc = record["parameters"], html.escape
@@ -361,10 +383,9 @@ def write_report(
     figures:dict=None # from `pictures`; drawn here unless given
 ) -> Path:
     "Writes runs/<run_id>/report.html in one piece and returns its path."
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        if figures is None: figures = pictures(record, cfg)
-    path = runs_dir(cfg or config_of(record))/record["run_id"]/"report.html"
-    text = page(record, figures, tuple(dict.fromkeys(without_paths(str(w.message)) for w in caught if issubclass(w.category, UserWarning))))
+    cfg = cfg or config_of(record)
+    if figures is None: figures = pictures(record, cfg)
+    path = runs_dir(cfg)/record["run_id"]/"report.html"
+    text = page(record, figures, data_warnings(cfg) if "lists" in figures else ())
     with atomic_path(path) as part: part.write_text(text, encoding="utf-8")
     return path

@@ -142,7 +142,8 @@ def label(self:SSG, feats, epoch) -> dict:
     if not used.any():
         told = zip(self.eps.tolist(), (found < 0).sum(1), strict=True)
         noise = ", ".join(f"P{j}: ε = {e:.3f}, {n} of {len(used)} noise" for j, (e, n) in enumerate(told))
-        raise RunError(f"no image is in a cluster of every part ({noise}): raise rho = {self.cfg.rho}, lower min_samples, or use cluster='kmeans'.")
+        raise RunError(f"no image is in a cluster of every part ({noise}): raise rho = {self.cfg.rho}, "
+                       "lower min_samples, or use cluster='kmeans'.")
     self.parts.copy_(torch.from_numpy(found))
     return {"P0": np.where(used, found[0], -1)}
 
