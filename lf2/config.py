@@ -102,7 +102,7 @@ PRESETS = {
     "study": dict(arch="small", weights="none", height=64, width=32, scale=0.5, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
                   epochs=5, iters=60, lr=3.5e-4, eval_every=5),
     "demo":  dict(arch="small", weights="none", height=64, width=32, scale=1.0, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
-                  epochs=10, iters=150, lr=3.5e-4, eval_every=2),
+                  epochs=8, iters=150, lr=3.5e-4, eval_every=2),
     "full":  dict(arch="resnet50", weights="imagenet", height=256, width=128, scale=1.0, M=700, pretrain_epochs=80, pretrain_iters=200,
                   pretrain_lr=3.5e-4, epochs=80, iters=400, lr=3.5e-4, eval_every=1),
 }
@@ -160,9 +160,10 @@ def resolve(
     for k in known:
         layer = next((n for n, d in layers.items() if d.get(k) is not None), None)
         values[k], origin[k] = (layers[layer][k], layer) if layer else (None, "default")
+    values = {k: v if v is None else _checked(k, v, known[k]) for k, v in values.items()}
     for k, rule in RULES.items():
-        if k in known and values[k] is None: values[k], origin[k] = rule(values), "rule"
-    cfg = cls(**{k: v if v is None else _checked(k, v, known[k]) for k, v in values.items()})
+        if k in known and values[k] is None: values[k], origin[k] = _checked(k, rule(values), known[k]), "rule"
+    cfg = cls(**values)
     object.__setattr__(cfg, "origin", origin)
     return cfg
 

@@ -35,7 +35,8 @@ METRICS = {"mAP": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-1
 def metrics_table(
     record:dict # of a finished run
 ) -> pd.DataFrame:
-    "Percentages, one row per moment (start, last epoch, best epoch) and inference (global, concat)."
+    "Percentages, one row per moment (start, last epoch, best epoch) and inference (global, concat); empty when nothing was evaluated."
+    if not record["evaluations"]: return pd.DataFrame(columns=list(METRICS.values()))
     last, best = record["final"], record["best"]
     moments = {"start (direct transfer)": record["evaluations"][0]}
     if last["epoch"]: moments |= {f"last epoch ({last['epoch']})": last, f"best epoch ({best['epoch']}), chosen on the test set": best}
@@ -101,10 +102,12 @@ PANELS = (draw_accuracy, draw_losses, draw_agreement, draw_sizes)
 def learning_curves(
     record:dict # of a finished run
 ) -> plt.Figure:
-    "Accuracy, losses, agreement and cluster sizes over the epochs; a method that does not train has the first alone."
-    panels, (rows, cols), size = (PANELS, (2, 2), (7.6, 6.)) if record["epochs"] else (PANELS[:1], (1, 1), (4., 3.))
+    "Accuracy, losses, agreement and cluster sizes over the epochs, as far as the run has them."
+    panels = [draw for draw in PANELS if record["evaluations" if draw is draw_accuracy else "epochs"]]
+    (rows, cols), size = ((2, 2), (7.6, 6.)) if len(panels) > 1 else ((1, 1), (4., 3.))
     with plt.rc_context(PAPER):
         fig, axes = plt.subplots(rows, cols, figsize=size, dpi=96, layout="constrained", squeeze=False)
+        for ax in axes.flat[len(panels):]: ax.axis("off")
         for draw, ax in zip(panels, axes.flat):
             draw(ax, record)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -226,7 +229,7 @@ def target_images(
 ) -> tuple:
     "The target and {split: its pixels, uint8 (N, 3, H, W)}."
     data = load_data(cfg, cfg.target, cfg.target_root)
-    return data, {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in data.splits.items()}
+    return data, {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in data.splits.items() if len(v)}
 
 def pictures(
     record:dict, # of a finished run
@@ -239,6 +242,7 @@ def pictures(
     data, pixels = target_images(cfg)
     streams = sorted(k for k in feats if k.startswith("labels."))
     if streams: figures["clusters"] = cluster_rows(pixels["train"], feats[streams[0]].numpy(), data.train.pids, seed=cfg.seed)
+    if not record["evaluations"]: return figures
     q, g = (feats[f"{s}.{record['final']['headline']}"] for s in ("query", "gallery"))
     who = data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids
     chosen = best_and_worst(evaluate(q, g, *who).ap, seed=cfg.seed)
@@ -342,6 +346,7 @@ def headline(
     record:dict # of a finished run
 ) -> str:
     "The run's outcome in a sentence."
+    if not record["evaluations"]: return f"Trained for {record['final']['epoch']} epochs; the target's identities are not known, so nothing was measured."
     start, last = record["evaluations"][0]["global"], record["final"][record["final"]["headline"]]
     if not record["final"]["epoch"]: return f"Direct transfer reaches {100*start['mAP']:.1f} % mAP and {100*start['rank1']:.1f} % Rank-1 on the target."
     return (f"From {100*start['mAP']:.1f} % mAP by direct transfer to {100*last['mAP']:.1f} % after {record['final']['epoch']} epochs "
@@ -366,9 +371,10 @@ def page(
     p, esc = record["parameters"], html.escape
     title = esc(f"{p['method']}: {p['source']} → {p['target']}")
     notes = [*remarks(record), *extra]
-    if "lists" not in figures: notes.append("the run's folder is not at hand, so that clusters and ranked lists are missing; resume='never' makes the run and its folder anew")
+    if len(figures) == 1: notes.append("the run's folder is not at hand, so that clusters and ranked lists are missing; resume='never' makes the run and its folder anew")
     parts = [f"<h1>{title}</h1>", f"<p><code>{esc(record['run_id'])}</code></p>", f'<p class="lead">{esc(headline(record))}</p>',
-             *(f'<p class="note">{esc(n)}</p>' for n in notes), "<h2>Metrics, in per cent</h2>", html_table(metrics_table(record)),
+             *(f'<p class="note">{esc(n)}</p>' for n in notes)]
+    if record["evaluations"]: parts += ["<h2>Metrics, in per cent</h2>", html_table(metrics_table(record)),
              f"<p>The best epoch was chosen on {esc(str(record['best'].get('chosen_on', 'the test set')))}. Global is φ of the whole image alone, concat is global and local features side by side.</p>"]
     for name, fig in figures.items(): parts += [f"<h2>{CAPTIONS[name][0]}</h2>", f"<p>{CAPTIONS[name][1]}</p>", embedded(fig, CAPTIONS[name][0])]
     parts += ["<h2>Data</h2>", html_table(data_table(record)), "<h2>Time</h2>", html_table(seconds_table(record)),
@@ -386,6 +392,6 @@ def write_report(
     cfg = cfg or config_of(record)
     if figures is None: figures = pictures(record, cfg)
     path = runs_dir(cfg)/record["run_id"]/"report.html"
-    text = page(record, figures, data_warnings(cfg) if "lists" in figures else ())
+    text = page(record, figures, data_warnings(cfg) if len(figures) > 1 else ())
     with atomic_path(path) as part: part.write_text(text, encoding="utf-8")
     return path

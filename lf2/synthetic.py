@@ -54,7 +54,7 @@ class Network:
     noise:float; blur:float     # of one image: standard deviation on [0, 1]; largest weight of a neighbour
     cast:float                  # standard deviation of a camera's colour cast
     tone:float                  # standard deviation of log gain and log gamma over cameras
-    severity:float=0.50         # multiplies jitter, occlusion, noise, blur, cast and tone: how hard the network is
+    severity:float=0.60         # multiplies jitter, occlusion, noise, blur, cast and tone: how hard the network is
 
 # %% ../nbs/02_synthetic.ipynb #f2525aac
 NETWORKS = {
