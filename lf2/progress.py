@@ -6,7 +6,7 @@
 __all__ = ['bar']
 
 # %% ../nbs/00_progress.ipynb #2236792e
-import sys
+import os, sys
 
 from tqdm import tqdm
 
@@ -30,4 +30,7 @@ def bar(
     **kw                # further arguments of tqdm
 ) -> tqdm:
     "A tqdm bar whose line replaces itself on a terminal, in JupyterLab and through papermill."
-    return tqdm(iterable, total=total, desc=desc, unit=unit, mininterval=every, maxinterval=every*4, file=_OneLine(), ncols=110, leave=True, **kw)
+    rate = "" if unit == "it" else ", {rate_fmt}"
+    look = "{l_bar}{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}" + rate + "{postfix}]"
+    return tqdm(iterable, total=total, desc=desc, unit=unit, mininterval=every, maxinterval=every*4, file=_OneLine(), bar_format=look,
+                ncols=int(os.environ.get("COLUMNS", 150)), **kw)

@@ -371,7 +371,7 @@ def page(
     p, esc = record["parameters"], html.escape
     title = esc(f"{p['method']}: {p['source']} → {p['target']}")
     notes = [*remarks(record), *extra]
-    if len(figures) == 1: notes.append("the run's folder is not at hand, so that clusters and ranked lists are missing; resume='never' makes the run and its folder anew")
+    if len(figures) == 1 and (record["epochs"] or record["evaluations"]): notes.append("the run's folder is not at hand, so that clusters and ranked lists are missing; resume='never' makes the run and its folder anew")
     parts = [f"<h1>{title}</h1>", f"<p><code>{esc(record['run_id'])}</code></p>", f'<p class="lead">{esc(headline(record))}</p>',
              *(f'<p class="note">{esc(n)}</p>' for n in notes)]
     if record["evaluations"]: parts += ["<h2>Metrics, in per cent</h2>", html_table(metrics_table(record)),

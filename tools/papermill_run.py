@@ -87,10 +87,12 @@ def main():
     notebook = results/output_name(name, given)
     # The paths that papermill notes in the notebook stay relative to the root.
     argv = [sys.executable, "-m", "papermill", f"nbs/{name}.ipynb", str(shown_path(notebook)), "--no-progress-bar"]
-    if sys.stderr.isatty(): argv += ["--stderr-file", "/dev/stderr"]
     for key, value in given.items(): argv += ["-p", key, value]
     env = {k: v for k, v in os.environ.items() if k not in given and k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
     since = time.time() - 1
+    if sys.stderr.isatty():  # a live bar, as wide as the terminal, which the kernel cannot see
+        argv += ["--stderr-file", "/dev/stderr"]
+        env["COLUMNS"] = str(os.get_terminal_size(sys.stderr.fileno()).columns - 1)
     process = subprocess.Popen(argv, cwd=ROOT, env=env)
     while True:  # Ctrl-C reaches papermill too, which stops the kernel: wait for it
         with contextlib.suppress(KeyboardInterrupt):

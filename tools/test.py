@@ -44,8 +44,9 @@ def must(condition, message):
 
 
 def tail(text, n=30):
-    """The last `n` lines, without colours, blank ends and what is beyond 160 columns."""
-    return "\n".join(line[:160] for line in re.sub(r"\x1b\[[0-9;]*m", "", text).rstrip().split("\n")[-n:])
+    """The last `n` lines, without colours and blank ends; all but the last cut at 160 columns."""
+    *lines, last = re.sub(r"\x1b\[[0-9;]*m", "", text).rstrip().split("\n")[-n:]
+    return "\n".join([*(line[:160] for line in lines), last])
 
 
 def ends(text, n=16):
