@@ -17,6 +17,7 @@ from .records import atomic_path
 
 # %% ../nbs/12_checkpoint.ipynb #e4cd7703
 def _digest(path):
+    "SHA-256 of the file's content."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
 def save_checkpoint(
@@ -27,9 +28,9 @@ def save_checkpoint(
     keep:int=2,      # how many checkpoints stay
     **extra          # anything JSON-like: histories
 ) -> Path:
-    "Writes epoch_NNNN.safetensors, then its JSON with the checksum; older ones than the last `keep` go."
+    "Writes epoch_NNNN.safetensors, then its JSON with the checksum, and returns the former; all but the last `keep` go."
     folder = Path(folder); weights = folder/f"epoch_{epoch:04d}.safetensors"
-    whole = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+    whole = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     with atomic_path(weights) as part: safetensors.torch.save_file(whole, part)
     meta = dict(epoch=epoch, sha256=_digest(weights), params=params) | extra
     with atomic_path(weights.with_suffix(".json")) as part: part.write_text(json.dumps(meta))
@@ -42,7 +43,7 @@ def load_checkpoint(
     folder:str|Path, # of this run
     params:dict,     # the parameters that the checkpoint must have been made with
 ) -> tuple|None:
-    "(epoch, tensors, extra) of the newest sound checkpoint, None when there is none."
+    "(epoch, tensors, extra) of the newest sound checkpoint, None when there is none; other `params` are a RunError."
     for path in sorted(Path(folder).glob("epoch_*.json"), reverse=True):
         weights = path.with_suffix(".safetensors")
         try:

@@ -289,8 +289,8 @@ def made_of(
     fewer = [f"{name}, {s} → {t}: {', '.join(str(r['parameters']['seed']) for r in some)}" for (name, (s, t)), some in cells.items() if 0 < len(some) < len(seeds)]
     drawn = f", data seed {data_seed}" if pair.startswith("syn-") else ""
     return " ".join([
-        f"Measured on {pair}, preset {preset}{drawn}, in per cent, by the concatenated feature of the teacher (direct transfer: the global feature).",
-        f"All methods but LF² with M = {M} in both directions where they need an M; the paper does not tell its own.",
+        f"Measured on {pair}, preset {preset}{drawn}, in per cent, by the concatenated feature (direct transfer: the global one).",
+        f"Every method that needs an M, LF² apart, has M = {M} in both directions; the paper does not tell its own.",
         f"{'Seed' if len(seeds) == 1 else 'Mean ± standard deviation over the seeds'} {', '.join(map(str, seeds))}{'; fewer in ' + '; '.join(fewer) if fewer else ''}.",
         *(["· is a run that has not been made."] if not all(cells.values()) else []),
         f"Commit {', '.join(commits)}; code of all methods {own[0].get('core', 'unknown')}; {days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}."])

@@ -1,0 +1,218 @@
+"""Everything that the tables and figures need, then the tables and figures: `make paper`.
+
+    make paper                                       # the embedded benchmark, both directions, seed 0, preset demo
+    make paper dry=1                                 # only list which runs there are and which are missing
+    make paper runs=0                                # make no run: draw what there is
+    make paper seeds=0,1,2 M=700 jobs=4              # three seeds, LF² with one M, four runs at a time, job i on GPU i mod n
+    make paper pair=real data_root=/data             # Market-1501 and DukeMTMC-reID, preset full
+    make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
+
+A run counts as made when a record of its parameters lies in results/, with or without its folder in runs/. Any other parameter of
+nbs/run_adapt.ipynb goes to every run. Stopped, the same command goes on where it stopped.
+"""
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from papermill_run import ROOT, make_parameters, output_name, parameters, shown_path
+
+PAIRS = {"syn": ("syn-duke", "syn-market"), "real": ("dukemtmc-reid", "market1501")}
+OWN = ("pair", "data_root", "source", "target", "source_root", "target_root", "preset", "seeds", "M", "jobs", "dry", "runs", "results_dir")
+
+
+def value(text):
+    """A number, true or false where the text is one."""
+    with contextlib.suppress(ValueError): return json.loads(text.lower())
+    return text
+
+
+def plan(given):
+    """What is wanted: the pair, and per run its name and the parameters of run_adapt."""
+    from lf2.config import RunError
+    from lf2.run import configure
+    from lf2.tables import numbers, paper_rows
+
+    for wrong, right in (("seed", "seeds=0,1,2"), ("method", "M=… for LF², or make adapt for a single run")):
+        if wrong in given: raise RunError(f"parameter {wrong!r} is not one of make paper: write {right}.")
+    pair, preset = given.get("pair", "syn"), given.get("preset")
+    if pair not in PAIRS: raise RunError(f"pair = {pair!r} is unknown: choose one of {', '.join(PAIRS)}, or give source=… target=….")
+    source, target = given.get("source", PAIRS[pair][0]), given.get("target", PAIRS[pair][1])
+    if source == target: raise RunError(f"source and target are both {source!r}: choose two data sets.")
+    if pair == "real" and not any(given.get(k) for k in ("data_root", "source_root", "target_root")):
+        raise RunError("pair=real reads Market-1501 and DukeMTMC-reID from a folder of yours: add data_root=….")
+    fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), data_seed=0) | {k: value(v) for k, v in given.items() if k not in OWN}
+    roots = {name: given.get(f"{side}_root", given.get("data_root")) for name, side in ((source, "source"), (target, "target"))}
+    rows, seeds = paper_rows(numbers(given.get("M", "500,700,900"))), numbers(given.get("seeds", "0"))
+    runs = [(name, params | dict(source=s, target=t, seed=seed)) for seed in seeds for s, t in ((source, target), (target, source))
+            for name, params, _ in rows]
+    for _, params in runs: configure(fixed | params)  # a wrong parameter is told before hours are spent
+    return source, target, fixed, roots, runs
+
+
+def sort_out(runs, fixed, results):
+    """[(name, parameters, record or None)]: which runs have left their record."""
+    from lf2.records import read_records
+    from lf2.tables import standard
+
+    records, found = read_records(results), []
+    for name, params in runs:
+        mine = [r for r in records if all(r["parameters"].get(k) == v for k, v in params.items()) and standard(r, **fixed, **params)]
+        found.append((name, params, mine[0] if mine else None))
+    return found
+
+
+def foreign(found):
+    """Sentence on the records that today's code did not make, or nothing."""
+    from lf2.config import code_hash
+    from lf2.methods import find_method
+    from lf2.records import DECIDING
+
+    old = []
+    for _, params, record in found:
+        room = find_method(params["method"])[0].__module__.rpartition(".")[2]
+        now = dict(core=code_hash(DECIDING), code=code_hash([*DECIDING, room]))
+        asked = ["core"] if not any(r is None and p["method"] == params["method"] for _, p, r in found) else ["core", "code"]
+        if record and any(record["provenance"].get(k) != now[k] for k in asked): old.append(record["run_id"])
+    if not old: return None
+    more = "" if len(old) < 4 else f" and {len(old) - 3} more"
+    return (f"{', '.join(old[:3])}{more}: made by another state of the code than the missing runs would be, and tables refuse to mix the two. "
+            "Go back to that commit, move these records away, give another results_dir=…, or draw what there is with runs=0.")
+
+
+def tell(found):
+    """The list of runs, then how many are missing."""
+    for name, p, record in found:
+        print(f"{'present' if record else 'missing'}  {p['source']} → {p['target']}  seed {p['seed']}  {name}" + (f"  {record['run_id']}" if record else ""))
+    print(f"{sum(bool(r) for *_, r in found)} runs present, {sum(not r for *_, r in found)} missing", flush=True)
+
+
+def gpus():
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None: return [g for g in visible.split(",") if g.strip()]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+class Workers:
+    """Runs commands, `jobs` at a time; remembers what is under way so that all of it ends with us."""
+    def __init__(self, jobs, logs):
+        self.jobs, self.logs, self.under_way, self.stopping = jobs, logs, [], False
+        self.places, devices = queue.Queue(), gpus() if jobs > 1 else []
+        for i in range(jobs): self.places.put(devices[i % len(devices)] if devices else None)
+
+    def run(self, title, argv):
+        """Exit status 0? One job shows its live bar here, several write to a log each."""
+        if self.stopping: return False
+        gpu = self.places.get()
+        env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
+        if gpu is not None: env["CUDA_VISIBLE_DEVICES"] = gpu
+        elif self.jobs > 1: env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1)//self.jobs)))
+        log = self.logs/f"{title}.log"
+        print(f"begins    {title}" + (f" on GPU {gpu}" if gpu is not None else ""), flush=True)
+        with open(log, "w", encoding="utf-8") if self.jobs > 1 else contextlib.nullcontext() as out:
+            process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=out, stderr=out)
+            self.under_way.append(process)
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired): process.wait(0.5)
+        self.under_way.remove(process)
+        self.places.put(gpu)
+        ok = process.returncode == 0
+        if not self.stopping: print(f"{'done' if ok else 'FAILED':9} {title}" + (f", see {shown_path(log)}" if self.jobs > 1 else ""), flush=True)
+        return ok
+
+    def all(self, work):
+        """Titles that failed. Interrupted, it stops what is under way and waits for it."""
+        pool = ThreadPoolExecutor(self.jobs)
+        try:
+            futures = {title: pool.submit(self.run, title, argv) for title, argv in work}
+            return [title for title, f in futures.items() if not f.result()]
+        except BaseException:
+            self.stopping = True
+            for process in list(self.under_way):
+                with contextlib.suppress(OSError): process.send_signal(signal.SIGINT)
+            raise
+        finally: pool.shutdown(wait=True, cancel_futures=True)
+
+
+def commands(missing, fixed, roots, results):
+    """(title, command) of each missing run: tools/papermill_run.py run_adapt …"""
+    for _, params in missing:
+        given = fixed | params | dict(source_root=roots[params["source"]], target_root=roots[params["target"]], results_dir=shown_path(results))
+        words = {k: str(v) for k, v in given.items() if v is not None}
+        yield Path(output_name("run_adapt", words)).stem, [sys.executable, "tools/papermill_run.py", "run_adapt", *(f"{k}={v}" for k, v in words.items())]
+
+
+def draw(source, target, fixed, given, results):
+    """Executes tab_* and fig_* by papermill, each with the parameters it has; titles that failed."""
+    figures = ROOT/"figures" if results == ROOT/"results" else results/"figures"
+    known = fixed | dict(source=source, target=target, results_dir=shown_path(results), out_dir=shown_path(results/"tables"), figures_dir=shown_path(figures))
+    known |= {k: given[k] for k in ("M", "seeds") if k in given}
+    failed = []
+    for notebook in sorted([*(ROOT/"nbs").glob("tab_*.ipynb"), *(ROOT/"nbs").glob("fig_*.ipynb")]):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+        names = {line.split("=")[0].strip() for line in text.splitlines() if "=" in line}
+        if not notebook.stem.startswith("tab_"): names.discard("M")  # a list of them is the tables' affair
+        argv = [sys.executable, "-m", "papermill", shown_path(notebook), shown_path(results/notebook.name), "--no-progress-bar"]
+        for k in sorted(names & known.keys()): argv += ["-r" if k.endswith("_dir") else "-p", k, str(known[k])]
+        env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
+        done = subprocess.run([str(a) for a in argv], cwd=ROOT, env=env, capture_output=True, text=True)
+        last = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+        print(f"{'FAILED' if done.returncode else 'drawn':9} {notebook.stem}", *last, flush=True)
+        if done.returncode: failed.append(notebook.stem)
+    print(f"tables    {shown_path(results/'tables')}\nfigures   {shown_path(figures)}")
+    return failed
+
+
+def main():
+    given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
+    given.pop("PYTHON", None)
+    from lf2.config import RunError
+
+    results = (ROOT/(given.get("results_dir") or "results")).resolve()
+    try:
+        jobs = int(given.get("jobs", "1")) if given.get("jobs", "1").isdigit() else 0
+        if jobs < 1: raise RunError(f"jobs = {given['jobs']!r} is not a number of runs at a time: give 1 or more.")
+        source, target, fixed, roots, runs = plan(given)
+        found = sort_out(runs, fixed, results)
+        tell(found)
+        missing = [(name, params) for name, params, record in found if record is None]
+        if missing and (sentence := foreign(found)): raise_or_tell(sentence, given)
+    except (RunError, ValueError) as e:
+        print(f"{type(e).__name__}: {e}", file=sys.stderr)
+        return 1
+    if given.get("dry", "0") not in ("0", ""): return 0
+    failed = []
+    if given.get("runs", "1") != "0" and missing:
+        logs = results/"runs"/"paper" if results != ROOT/"results" else ROOT/"runs"/"paper"
+        logs.mkdir(parents=True, exist_ok=True)
+        workers = Workers(min(jobs, len(missing)), logs)
+        first = [m for m in missing if m[1]["method"] == "direct"]  # these make the source networks that all others begin with
+        try:
+            for some in (first, [m for m in missing if m not in first]): failed += workers.all(list(commands(some, fixed, roots, results)))
+        except KeyboardInterrupt:
+            print("stopped: the same command goes on from here", file=sys.stderr)
+            return 130
+    results.mkdir(parents=True, exist_ok=True)
+    failed += draw(source, target, fixed, given, results)
+    if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def raise_or_tell(sentence, given):
+    """A RunError before any run is made; a remark when none will be."""
+    from lf2.config import RunError
+
+    if given.get("dry", "0") in ("0", "") and given.get("runs", "1") != "0": raise RunError(sentence)
+    print(sentence, file=sys.stderr)
+
+
+if __name__ == "__main__": sys.exit(main())
