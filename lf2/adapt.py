@@ -58,11 +58,11 @@ class Method(nn.Module):
 
 # %% ../nbs/14_adapt.ipynb #de0fa078
 def evaluate_network(
-    embed,      # images (B, 3, H, W) → {name: (B, D)}
-    query,      # (images uint8, pids, camids)
-    gallery,    # likewise
-    device, precision,
-    desc:str="" # title of the live bar
+    embed,             # images (B, 3, H, W) → {name: (B, D)}
+    query,             # (images uint8, pids, camids)
+    gallery,           # likewise
+    device, precision, # from `pick_device`
+    desc:str=""        # title of the live bar
 ) -> dict:
     "{name: {mAP, rank1, rank5, rank10, mINP}}, fractions, Market-1501's single-query protocol."
     q, g = (extract(embed, s[0], device=device, precision=precision, desc=desc) for s in (query, gallery))
@@ -70,7 +70,7 @@ def evaluate_network(
 
 # %% ../nbs/14_adapt.ipynb #00bbfd7c
 def describe_labels(
-    labels:dict,      # {stream: (N,)}
+    labels:dict,               # {stream: (N,)}
     truth:np.ndarray|None=None # (N,) identities, if known
 ) -> dict:
     "Sizes of the clusters, agreement between the streams and with the truth (NMI, ARI)."
@@ -88,7 +88,7 @@ def warn_of_collapse(
     "Sentences about clusterings that have collapsed, usually none."
     return [f"{s}: one cluster holds {v['max']} of {n} images, the features have collapsed" for s, v in told["sizes"].items() if v["max"] > n/2]
 
-# %% ../nbs/14_adapt.ipynb #68510bdd
+# %% ../nbs/14_adapt.ipynb #73ba5f71
 def followed_rows(
     pids:np.ndarray,  # (N,) identities, −2 where unknown
     seed:int,         # which ones
@@ -101,9 +101,9 @@ def followed_rows(
     else: rows = rng.permutation(len(pids))
     return np.sort(rows[:images])
 
-# %% ../nbs/14_adapt.ipynb #364e787b
+# %% ../nbs/14_adapt.ipynb #a9764e35
 def label_target(method, arrays, cfg, epoch, truth, device, precision, live):
-    "Step 1, without gradients: extraction, clustering, and what there is to tell of it."
+    "Step 1, without gradients: (features {name: (N, d)}, labels {stream: (N,)}, what there is to tell of them)."
     began = time.perf_counter()
     method.eval()
     live.set_description(f"epoch {epoch+1}/{cfg.epochs}, features")
@@ -116,9 +116,9 @@ def label_target(method, arrays, cfg, epoch, truth, device, precision, live):
     told = describe_labels(method.clusterings(labels), truth)
     return feats, labels, told | dict(seconds=dict(extract=seen - began, cluster=time.perf_counter() - seen))
 
-# %% ../nbs/14_adapt.ipynb #1cccc298
+# %% ../nbs/14_adapt.ipynb #9a39ea92
 def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, live):
-    "Step 2: `iters` iterations, in each a batch of every stream; mean of every loss term."
+    "Step 2, `cfg.iters` iterations: (mean of every loss term, {train: seconds}, images per second)."
     began = time.perf_counter()
     samplers = {s: IdentitySampler(v, camids, cfg.batch, cfg.instances) for s, v in labels.items()}
     stepper = Stepper([p for p in method.parameters() if p.requires_grad], cfg.lr, cfg.weight_decay, precision)
@@ -138,7 +138,7 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
     seconds = time.perf_counter() - began
     return stepper.means(), dict(train=seconds), cfg.batch*len(samplers)*cfg.iters/seconds
 
-# %% ../nbs/14_adapt.ipynb #a9764e35
+# %% ../nbs/14_adapt.ipynb #0f0397c1
 def adapt(
     method:Method,      # what adapts
     target,             # ReIDDataset
@@ -180,12 +180,12 @@ def adapt(
                             | {f"labels.{s}": torch.as_tensor(v) for s, v in shown.items()}, params, history=history, evaluations=evaluations)
     return history, evaluations, followed, shown
 
-# %% ../nbs/14_adapt.ipynb #19e19061
+# %% ../nbs/14_adapt.ipynb #0e81bcd1
 def epoch_line(
     told:dict,       # of the epoch
     evaluations:list # so far
 ) -> str:
-    "One readable line per epoch for the log."
+    "One readable line per epoch for the log: losses, agreement of the streams (ARI), speed, mAP in per cent."
     parts = [f"epoch {told['epoch']}"] + [f"{k} {v:.3f}" for k, v in told["losses"].items()]
     parts += [f"ARI {k} {v['ari']:.2f}" for k, v in told["between"].items()] + [f"{told['images_per_second']:,.0f} img/s"]
     if evaluations and evaluations[-1]["epoch"] == told["epoch"]:

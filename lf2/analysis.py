@@ -116,13 +116,14 @@ def facts_of(
     p = records[0]["parameters"]
     return {k: p[k] for k in ("source", "target", "preset", "seed", "data_seed")} | dict(
         M=max(r["parameters"].get("M") or 0 for r in records), commits=sorted({(r["provenance"]["commit"] or "unknown")[:7] for r in records}),
-        dates=sorted({r["finished"][:10] for r in records}), runs={m: r["run_id"] for m, (r, _) in runs.items()})
+        dates=sorted({r["finished"][:10] for r in records}),
+        cluster=runs["ssg"][0]["parameters"]["cluster"] if "ssg" in runs else None, runs={m: r["run_id"] for m, (r, _) in runs.items()})
 
 def caption(facts:dict) -> str:
     "One line that tells where a picture comes from."
     f, many = facts, lambda x: ", ".join(x)
     return (f"{f['source']} → {f['target']} · preset {f['preset']} · seed {f['seed']}, benchmark seed {f['data_seed']} · M = {f['M']}\n"
-            f"commit {many(f['commits'])} · {many(f['dates'])}")
+            f"commit {many(f['commits'])} · {many(f['dates'])}" + (f" · SSG by {f['cluster']}" if f["cluster"] else ""))
 
 NO_RUNS = "No features of the runs {source} → {target} (preset {preset}, seed {seed}) are at hand: `make paper` makes the runs and draws this figure."
 
@@ -360,7 +361,7 @@ def features_for(
     if not Path(committed).exists(): return None
     tensors, facts = read_features(committed)
     wanted = dict(source=source, target=target, seed=seed) | fixed
-    return (tensors, facts) if all(facts.get(k, v) == v for k, v in wanted.items()) else None
+    return (tensors, facts) if all(facts.get(k) in (v, None) for k, v in wanted.items()) else None
 
 # %% ../nbs/83_analysis.ipynb #9cae2030
 def draw_separation(

@@ -21,7 +21,7 @@ class RunError(Exception):
 class ConfigError(RunError, ValueError):
     "A parameter that is unknown, of the wrong type, or out of range."
 
-# %% ../nbs/00_config.ipynb #75141835
+# %% ../nbs/00_config.ipynb #212bed68
 def project_root(
     start:str|Path|None=None # folder to search from, the working directory unless told
 ) -> Path:
@@ -34,7 +34,7 @@ def project_root(
 
 # %% ../nbs/00_config.ipynb #65ac3713
 def keyed_seed(
-    *key # integers and strings: seed, stage, epoch, iteration, purpose
+    *key # plain integers and strings (numpy's count as others): seed, stage, epoch, iteration, purpose
 ) -> int:
     "A 63-bit seed that depends on `key` alone, the same on every machine."
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
@@ -95,7 +95,7 @@ class Core:
     results_dir:str= param(None, "where the record goes", result=False)
     cache_dir:str  = param(None, "where decoded images go", result=False)
 
-# %% ../nbs/00_config.ipynb #3ae368de
+# %% ../nbs/00_config.ipynb #fc0f7955
 PRESETS = {
     "smoke": dict(arch="small", weights="none", height=64, width=32, scale=1.0, ids=64, M=64, pretrain_epochs=2, pretrain_iters=10, pretrain_lr=2e-3,
                   epochs=2, iters=6, lr=3.5e-4, eval_every=1),
@@ -108,7 +108,7 @@ PRESETS = {
 }
 PROFILES = {"paper": dict(lam=0.5, neck="bn", gate="figure", fm_train="triplet")}
 
-# %% ../nbs/00_config.ipynb #63432991
+# %% ../nbs/00_config.ipynb #2e943f5f
 def matched_momentum(
     steps:int,             # iterations of the shortened run
     omega:float=0.999,     # ω of the full run
@@ -123,7 +123,7 @@ RULES = {
     "cache_dir": lambda p: str(project_root()/"cache"),
 }
 
-# %% ../nbs/00_config.ipynb #b3a1126c
+# %% ../nbs/00_config.ipynb #036fe67e
 def _checked(name, value, f):
     "`value` as the field `f` wants it, else a ConfigError."
     typ, md = f.type if isinstance(f.type, type) else eval(f.type), f.metadata
@@ -140,8 +140,9 @@ def _checked(name, value, f):
         raise ConfigError(f"parameter {name} = {value} is out of range: give a value in [{low}, {high}].")
     return value
 
-# %% ../nbs/00_config.ipynb #b528da75
+# %% ../nbs/00_config.ipynb #2981e9e5
 def _named(table, kind, name):
+    "`table[name]`, else a ConfigError that lists the names."
     if name not in table: raise ConfigError(f"{kind} {name!r} is unknown: choose one of {', '.join(table)}.")
     return table[name]
 
@@ -149,7 +150,7 @@ def resolve(
     given:dict,            # parameter → value; None counts as not given
     Params:type|None=None, # the method's own parameters, a dataclass like `Core`
 ) -> "Core":
-    "The complete, checked configuration: given > profile > preset > default > rule."
+    "The complete, checked configuration, frozen: given > profile > preset > default > rule; `.origin` tells which for each parameter."
     cls = make_dataclass("Config", [], bases=(Params, Core) if Params else (Core,), frozen=True)
     known, given = {f.name: f for f in fields(cls)}, {k: v for k, v in given.items() if v is not None}
     for k in given:
@@ -167,7 +168,7 @@ def resolve(
     object.__setattr__(cfg, "origin", origin)
     return cfg
 
-# %% ../nbs/00_config.ipynb #d4c1b4a1
+# %% ../nbs/00_config.ipynb #7ea3d8e8
 def config_table(
     cfg:Core, # a resolved configuration
 ) -> pd.DataFrame:
@@ -189,7 +190,7 @@ def params_hash(
     "A short stable hash of `params`."
     return hashlib.sha256(repr(sorted(params.items())).encode()).hexdigest()[:n]
 
-# %% ../nbs/00_config.ipynb #a8884272
+# %% ../nbs/00_config.ipynb #77a8a26e
 def new_names(
     space:dict, # globals() after the parameters cell
     before:set, # set(globals()) before it
@@ -197,9 +198,9 @@ def new_names(
     "The variables that the parameters cell and papermill's injected cell made."
     return {k: v for k, v in space.items() if k not in before and not k.startswith("_") and k != "before"}
 
-# %% ../nbs/00_config.ipynb #d7f3334c
+# %% ../nbs/00_config.ipynb #e7dcdc1c
 def code_hash(
-    names:list, # module names of the package, e.g. "losses"
+    names:list,                # module names of the package, e.g. "losses"
     folder:str|Path|None=None, # where they are, the package's folder unless told
 ) -> str:
     "Hash of the modules' syntax trees without docstrings; comments and layout do not count."

@@ -21,11 +21,11 @@ def extract(
     rows:np.ndarray|None=None,  # which images, all unless told
     batch:int=256,              # images per forward
     mirror:bool=True,           # average with the mirror image's feature
-    device="cpu",                # where the network is
+    device="cpu",               # where the network is
     precision:str="fp32",       # of the network: "fp32", "bf16", "fp16"
     desc:str="",                # title of the live bar, none unless given
 ) -> dict:                      # {name: (N, d) float32 on the CPU}
-    "Features of the images in their order; an image set of length 0 is an error."
+    "Features of the images in their order, fn(x) and fn(mirrored x) averaged; an image set of length 0 is a ValueError."
     rows = np.arange(len(images)) if rows is None else np.asarray(rows)
     if not len(rows): raise ValueError("features of 0 images were asked for: pass at least one image.")
     out, at = {}, 0

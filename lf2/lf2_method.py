@@ -23,7 +23,7 @@ from .network import ReIDNet, stripes
 from .pretrain import reid_loss
 from .teacher import make_teacher, update_teacher
 
-# %% ../nbs/20_lf2_method.ipynb #1224db64
+# %% ../nbs/20_lf2_method.ipynb #7bee341f
 @dataclass(frozen=True)
 class Params:
     "What LF² and its ablations add to the core's parameters."
@@ -36,7 +36,7 @@ class Params:
     gate:str     = param(None, "form of FM", source="Fig. 3, prose and released code against Eq. (5)", choices=("figure", "equation", "released"))
     fm_train:str = param(None, "what FM learns from", source="learnable, says the paper, and gives it no loss", choices=("none", "triplet"))
 
-# %% ../nbs/20_lf2_method.ipynb #fb96bd5a
+# %% ../nbs/20_lf2_method.ipynb #86e5bf1c
 VARIANTS = {
     "lf2":         dict(local="fused",   copies=1),
     "lf2-nofm":    dict(local="teacher", copies=1),
@@ -46,7 +46,7 @@ VARIANTS = {
     "supervised":  dict(local=None,      copies=1),
 }
 
-# %% ../nbs/20_lf2_method.ipynb #7a9fd17a
+# %% ../nbs/20_lf2_method.ipynb #d2d9db6e
 class LF2(Method):
     "Student, teacher, Fusion Module and classifier of LF²; `cfg.method` sets the switches."
     def __init__(self,
@@ -73,13 +73,14 @@ class LF2(Method):
         parts = range(1, cfg.K + 1) if self.local else range(1, VARIANTS[cfg.method]["copies"])
         self.streams = [f"P{j}" for j in range(1 + len(parts))]
     def train(self, mode=True):
+        "Training mode for all but the teacher, which stays in evaluation mode."
         super().train(mode); self.teacher.eval()
         return self
     @property
     def network(self): return self.teacher # the one to keep for use
     def embed(self, x): return self.teacher.embed(self.teacher(x))
 
-# %% ../nbs/20_lf2_method.ipynb #a0ded0e4
+# %% ../nbs/20_lf2_method.ipynb #e0f92dc5
 @patch
 @torch.no_grad()
 def features(self:LF2, x) -> dict:
@@ -89,7 +90,7 @@ def features(self:LF2, x) -> dict:
     if self.local == "fused": local = self.fm.pooled([self.fm.stats(F) for F in stripes(self.student(x), self.cfg.K)], self.fm.stats(maps))
     return {f"P{j}": f for j, f in enumerate([whole, *(local if self.local else [])])}
 
-# %% ../nbs/20_lf2_method.ipynb #fa350473
+# %% ../nbs/20_lf2_method.ipynb #21e14f77
 @patch
 @torch.no_grad()
 def refine(self:LF2, feats) -> dict:
@@ -100,7 +101,7 @@ def refine(self:LF2, feats) -> dict:
     self.fm.set_statistics(fused)
     return {"P0": feats["P0"]} | {f"P{j+1}": bn.eval()(f).cpu() for j, (bn, f) in enumerate(zip(self.fm.bn, fused, strict=True))}
 
-# %% ../nbs/20_lf2_method.ipynb #df0f5714
+# %% ../nbs/20_lf2_method.ipynb #bd017c05
 @patch
 def label(self:LF2, feats, epoch) -> dict:
     "{stream: pseudo labels (N_t,)} by k-means; the copies of baseline-3x share theirs, `supervised` returns the truth."
@@ -117,10 +118,10 @@ def begin_epoch(self:LF2, feats, labels):
     sums = torch.zeros(self.classifier.out_features, f.shape[1], device=device).index_add_(0, y, f)
     self.classifier.weight.copy_(unit(sums))
 
-# %% ../nbs/20_lf2_method.ipynb #5ab1027d
+# %% ../nbs/20_lf2_method.ipynb #782ef312
 @patch
 def forward(self:LF2, stream, batch, step) -> dict:
-    "A batch of one stream → weighted terms of Eq. (10), and FM's own."
+    "A batch of one stream → {term: weighted scalar} of Eq. (10), and FM's own; losses in float32."
     cfg, j, images, labels = self.cfg, int(stream[1:]), batch.images, batch.labels
     maps = self.student(images)
     teach_fm = j > 0 and self.fm is not None and cfg.fm_train == "triplet"
@@ -140,8 +141,8 @@ def fuse(self:LF2, j, maps, whole) -> torch.Tensor:
     gate = self.fm.attention(j-1, self.fm.stats(stripes(maps.detach(), self.cfg.K)[j-1]))
     return self.fm.bn[j-1](pooled_product(gate, self.fm.stats(whole)))
 
-# %% ../nbs/20_lf2_method.ipynb #864a2fae
+# %% ../nbs/20_lf2_method.ipynb #89e0989c
 @patch
 def after_step(self:LF2, step):
-    "Eq. (4), parameters and BN statistics."
+    "Eq. (4) for parameters and BN statistics."
     update_teacher(self.teacher, self.student, self.cfg.omega, buffers="average")

@@ -15,6 +15,6 @@ METHODS = {name: (lf2_method.LF2, lf2_method.Params) for name in lf2_method.VARI
 def find_method(
     name:str # a key of `METHODS`
 ) -> tuple:
-    "(class, its Params)."
+    "(subclass of Method, dataclass of its own parameters); an unknown name is a ConfigError."
     if name not in METHODS: raise ConfigError(f"method {name!r} is unknown: choose one of {', '.join(METHODS)}.")
     return METHODS[name]

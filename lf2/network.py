@@ -24,7 +24,11 @@ from .records import atomic_path
 # %% ../nbs/05_network.ipynb #80a9f38c
 class BasicBlock(nn.Module):
     "Two 3×3 convolutions and a shortcut: (N, C_in, H, W) → (N, C_out, H/stride, W/stride)."
-    def __init__(self, c_in, c_out, stride):
+    def __init__(self,
+        c_in,  # channels in
+        c_out, # channels out
+        stride # of the first convolution and of the shortcut
+    ):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out)
         self.conv2, self.bn2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out)
@@ -65,7 +69,7 @@ FAMILIES = ("resnet", "resnext", "wide_resnet", "mobilenet", "efficientnet", "co
 def build_backbone(
     arch:str,            # "small" or the name of a torchvision classifier
 ) -> tuple:
-    "(module, C): the network up to its last map, last stride removed; its parameters keep torchvision's names."
+    "(module, C): the network up to its last map, last stride removed; parameters keep torchvision's names; an unknown name is an error."
     if arch == "small": return small_resnet(), 192
     names = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
     if arch not in names: raise RunError(f"arch {arch!r} is unknown: choose small, resnet50, mobilenet_v2, efficientnet_b0 or another of torchvision's {', '.join(FAMILIES)}.")
@@ -87,7 +91,7 @@ def stripes(
     maps:torch.Tensor, # (N, C, H, W)
     parts:int          # K
 ) -> tuple:
-    "The map's K horizontal stripes, top first: views of (N, C, H/K, W)."
+    "The map's K horizontal stripes, top first: views of (N, C, H/K, W); a height that K does not divide is an error."
     if maps.shape[2] % parts: raise RunError(f"K = {parts} does not divide the map's height {maps.shape[2]}: choose K or the image height so that it does.")
     return maps.chunk(parts, dim=2)
 
@@ -111,11 +115,11 @@ class ReIDNet(nn.Module):
         self.to(memory_format=torch.channels_last)
     def forward(self, x): return self.backbone(x.contiguous(memory_format=torch.channels_last))
     def pooled(self, maps):
-        "[f^P0, F^P1, …, F^PK]: K + 1 tensors (N, C), float32."
+        "Last map → [f^P0, F^P1, …, F^PK]: K + 1 tensors (N, C), float32."
         local = [gap(s) for s in stripes(maps, self.parts)]
         return [torch.stack(local).mean(0), *local]
     def embed(self, maps):
-        "The global feature, and for inference its concatenation with the local ones: dict of (N, C) and (N, (K+1)C)."
+        "Last map → the global feature, and for inference its concatenation with the local ones: dict of (N, C) and (N, (K+1)C)."
         whole, *local = self.pooled(maps)
         return {"global": whole, "concat": torch.cat([whole, *local], 1)}
 
@@ -123,7 +127,7 @@ class ReIDNet(nn.Module):
 def read_weights(
     path:str|Path # a .safetensors file, or a state dict saved by torch
 ) -> dict:
-    "Name → tensor from a file, without running any code that it may hold."
+    "Name → tensor from a file, without running any code that it may hold; a file that cannot be read so is an error."
     path = Path(path).expanduser()
     if not path.is_file(): raise RunError(f"weights file {str(path)!r} does not exist: give the path of a .safetensors or .pth file.")
     try:
@@ -166,7 +170,7 @@ def load_backbone(
 def imagenet_weights(
     arch:str # a torchvision classifier
 ) -> dict:
-    "torchvision's IMAGENET1K_V1 state dict, from the hub's cache or downloaded."
+    "torchvision's IMAGENET1K_V1 state dict, from the hub's cache or downloaded; no connection is an error."
     if arch == "small": raise RunError("weights 'imagenet' do not exist for arch 'small': use weights='none'.")
     entry = torchvision.models.get_model_weights(arch).IMAGENET1K_V1
     place = Path(torch.hub.get_dir())/"checkpoints"/Path(entry.url).name
@@ -178,7 +182,7 @@ def imagenet_weights(
 def make_network(
     cfg,     # a resolved configuration: arch, weights, neck, K, seed
 ) -> ReIDNet:
-    "The student at the start of stage 1."
+    "The student at the start of stage 1: its backbone from `cfg.weights`, neck and experts fresh."
     net = ReIDNet(cfg.arch, getattr(cfg, "K", 2), cfg.neck, cfg.seed)
     if cfg.weights == "imagenet": load_backbone(net.backbone, imagenet_weights(cfg.arch), "imagenet")
     elif cfg.weights != "none": load_backbone(net.backbone, read_weights(cfg.weights), cfg.weights)
@@ -198,7 +202,7 @@ def save_network(
 def load_network(
     path:str|Path   # written by `save_network`
 ) -> tuple:
-    "(network in eval mode, facts)."
+    "(network in eval mode, facts); a file that does not say what it is, is an error."
     tensors = read_weights(path)
     with safetensors.safe_open(path, framework="pt") as f: facts = json.loads((f.metadata() or {}).get("lf2", "null"))
     if facts is None: raise RunError(f"weights file {str(path)!r} does not say what network it is: give a teacher.safetensors that a run of this project wrote.")

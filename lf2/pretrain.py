@@ -31,7 +31,7 @@ def reid_loss(
     m:float,             # margin
     smoothing:float      # ε of label smoothing
 ) -> dict:
-    "{cls, tri}: L_cls and λ L_tri, to be added: Eqs. (1)–(3), and (8)–(9) with pseudo labels."
+    "{cls, tri}: scalars L_cls and λ L_tri, to be added: Eqs. (1)–(3), and (8)–(9) with pseudo labels."
     return dict(cls=cross_entropy(classifier(net.neck(f)), pids, smoothing), tri=lam * batch_hard_triplet(f, pids, m))
 
 # %% ../nbs/13_pretrain.ipynb #3bfaccc1
@@ -43,6 +43,7 @@ def pretrain_rate(
     "The rate of an epoch: ×0.1 at 1/2 and at 7/8 of the epochs."
     return lr * 0.1 ** sum(epoch >= epochs*part for part in (1/2, 7/8))
 
+# %% ../nbs/13_pretrain.ipynb #49d7fdfc
 def check_finite(
     terms:dict, # name → loss
     where:str   # "stage 2, epoch 3, iteration 17"
@@ -52,23 +53,32 @@ def check_finite(
         told = ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
         raise RunError(f"{where}: the loss is not finite ({told}): lower the learning rate or use precision='fp32'; the last checkpoint is sound.")
 
-# %% ../nbs/13_pretrain.ipynb #49d7fdfc
+# %% ../nbs/13_pretrain.ipynb #fec4a883
 class Stepper:
     "Back-propagates terms and steps Adam; scales gradients in float16; adds up what was seen."
-    def __init__(self, params, lr, weight_decay, precision):
+    def __init__(self,
+        params,        # to be trained
+        lr,            # Adam's rate
+        weight_decay,  # Adam's L2 term
+        precision      # "fp32", "bf16" or "fp16"
+    ):
         self.opt = torch.optim.Adam(params, lr=lr, weight_decay=weight_decay)
         self.scaler = torch.amp.GradScaler(enabled=precision == "fp16")
         self.sums, self.count = {}, 0
     def backward(self, terms, where):
+        "{term: scalar loss} of one batch: checked, summed, back-propagated, noted; `where` is for the error."
         check_finite(terms, where)
         self.scaler.scale(sum(terms.values())).backward()
         for k, v in terms.items(): self.sums[k] = self.sums.get(k, 0.) + v.item()
     def step(self):
+        "One step of Adam with the gradients added up since the last."
         self.scaler.step(self.opt); self.scaler.update(); self.opt.zero_grad(set_to_none=True)
         self.count += 1
-    def means(self): return {k: v/max(self.count, 1) for k, v in self.sums.items()}
+    def means(self):
+        "{term: mean over the steps so far}."
+        return {k: v/max(self.count, 1) for k, v in self.sums.items()}
 
-# %% ../nbs/13_pretrain.ipynb #aa59f016
+# %% ../nbs/13_pretrain.ipynb #5ba65693
 SOURCE_MODULES = ["synthetic", "data", "batches", "network", "losses", "pretrain"]
 SOURCE_PARAMS = ("source", "data_seed", "scale", "ids", "pattern", "height", "width", "arch", "weights", "neck", "pretrain_epochs", "pretrain_iters", "pretrain_lr",
                  "batch", "instances", "weight_decay", "lam", "m", "smoothing", "seed")
@@ -82,7 +92,7 @@ def source_params(
     return {k: getattr(cfg, k) for k in SOURCE_PARAMS} | dict(
         weights=weights_key(cfg.weights), K=getattr(cfg, "K", 2), data=data_key, precision=precision, code=code_hash(SOURCE_MODULES))
 
-# %% ../nbs/13_pretrain.ipynb #fec4a883
+# %% ../nbs/13_pretrain.ipynb #cd02b548
 def pretrain(
     cfg,               # a resolved configuration
     images:np.ndarray, # uint8 (N, 3, H, W), the source's training images
@@ -115,8 +125,9 @@ def pretrain(
             save_checkpoint(folder, epoch + 1, both.state_dict() | optimizer_tensors(stepper.opt), params, history=history)
     return net.eval(), history
 
-# %% ../nbs/13_pretrain.ipynb #76539043
+# %% ../nbs/13_pretrain.ipynb #a97438da
 def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device, precision, live):
+    "One epoch of stage 1: {cls, tri: means; epoch, from 1; lr; seconds}."
     rate, began = pretrain_rate(epoch, cfg.pretrain_epochs, cfg.pretrain_lr), time.perf_counter()
     for group in stepper.opt.param_groups: group["lr"] = rate
     stepper.sums, stepper.count = {}, 0

@@ -18,7 +18,7 @@ from .config import RunError, code_hash, project_root
 # %% ../nbs/01_records.ipynb #d5a9518e
 @contextlib.contextmanager
 def atomic_path(
-    path:str|Path # where the finished file or folder shall be
+    path:str|Path # where the finished file shall be
 ):
     "Yields a temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not."
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,22 +36,25 @@ DECIDING = ["config", "synthetic", "data", "batches", "network", "fusion", "teac
             "pretrain", "adapt"]
 
 def _git(*args):
+    "What git prints, None where it fails."
     r = subprocess.run(["git", *args], cwd=project_root(), capture_output=True, text=True)
     return r.stdout.strip() if r.returncode == 0 else None
 
 def _version(package):
+    "The installed version, None where there is none."
     with contextlib.suppress(importlib.metadata.PackageNotFoundError): return importlib.metadata.version(package)
 
 def provenance(
     modules:list=DECIDING # modules whose source can change a result; a method's own comes on top
 ) -> dict:
-    "Commit, cleanliness, code hash, library versions and machine of this process."
+    "Commit, cleanliness, code hash, library versions and machine of this process; commit and dirty are None without git."
     with contextlib.suppress(FileNotFoundError):
         commit, dirty = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--untracked-files=no", "--", "lf2"))
         return dict(commit=commit, dirty=dirty) | _machine(modules)
     return dict(commit=None, dirty=None) | _machine(modules)
 
 def _machine(modules):
+    "The part of the provenance that needs no git."
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "") \
         if Path("/proc/cpuinfo").exists() else platform.processor()
     return dict(code=code_hash(modules), core=code_hash(DECIDING), python=platform.python_version(), cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(),
@@ -83,7 +86,7 @@ def _plain(x):
     if isinstance(x, float): return float(f"{x:.7g}") if math.isfinite(x) else None
     return x if isinstance(x, str|int|bool|None) else str(x)
 
-# %% ../nbs/01_records.ipynb #9595624f
+# %% ../nbs/01_records.ipynb #7b04a517
 def read_records(
     results_dir:str|Path # folder of the records
 ) -> list:

@@ -27,21 +27,23 @@ from .pretrain import pretrain
 from .records import DECIDING, atomic_path, provenance, write_record
 from .synthetic import fingerprint
 
-# %% ../nbs/70_run.ipynb #11d60af5
+# %% ../nbs/70_run.ipynb #b6e38682
 def configure(
     given:dict # parameter → value, None for "not given"
 ):
-    "The checked configuration with its method's own parameters."
+    "The checked configuration with its method's own parameters; what is unknown or wrong is a ConfigError."
     given = {k: v for k, v in given.items() if v is not None}
     _, Params = find_method(given.get("method", "lf2"))
     return resolve(given, Params)
 
-def runs_dir(cfg) -> Path:
+def runs_dir(
+    cfg # a resolved configuration
+) -> Path:
     "Where checkpoints, features and report pages go: runs/ beside the project's results/, or inside any other results_dir."
     results = Path(cfg.results_dir)
     return project_root()/"runs" if results.resolve() == (project_root()/"results").resolve() else results/"runs"
 
-# %% ../nbs/70_run.ipynb #3d43fb8e
+# %% ../nbs/70_run.ipynb #527bad72
 def load_data(
     cfg,       # a resolved configuration
     name:str,  # a data set's name
@@ -60,12 +62,15 @@ def contents(
     what = fingerprint(split.scenes) if split.scenes is not None else [p.name for p in split.paths]
     return hashlib.sha256(repr((what, split.pids.tolist(), split.camids.tolist())).encode()).hexdigest()[:16]
 
-def need_splits(data, *names):
+def need_splits(
+    data,  # a data set
+    *names # "train", "query", "gallery"
+):
     "A RunError when a split that the run needs is empty."
     for s in names:
         if not len(getattr(data, s)): raise RunError(f"data set {data.name!r} has no {s} images: this run needs its {', '.join(names)} split.")
 
-# %% ../nbs/70_run.ipynb #c1c7b330
+# %% ../nbs/70_run.ipynb #c1ceafe3
 def what_decides(
     cfg,          # a resolved configuration
     keys:dict,    # `contents` of the splits used
@@ -74,13 +79,16 @@ def what_decides(
     "Everything that can change the result of a run: parameters, images, initial weights, precision."
     return result_params(cfg) | dict(weights=weights_key(cfg.weights), precision=precision, **{f"{s} images": k for s, k in keys.items()})
 
-def run_id(cfg, decides) -> str:
-    "source-target-method-M-seed-hash."
+def run_id(
+    cfg,         # a resolved configuration
+    decides:dict # from `what_decides`
+) -> str:
+    "source-target-method-M-seed-hash, the hash that of `decides`."
     return f"{cfg.source}-{cfg.target}-{cfg.method}-{cfg.M}-{cfg.seed}-{params_hash(decides)}"
 
-# %% ../nbs/70_run.ipynb #3c9abecf
+# %% ../nbs/70_run.ipynb #b8946085
 class Phases:
-    "Seconds of the run's phases."
+    "Seconds of the run's phases: `with phase(name): …` adds to `.seconds[name]`."
     def __init__(self): self.seconds, self.began = {}, time.perf_counter()
     @contextlib.contextmanager
     def __call__(self, name):
@@ -108,7 +116,7 @@ def only_me(folder):
     try: yield
     finally: lock.release()
 
-# %% ../nbs/70_run.ipynb #4dfe15ec
+# %% ../nbs/70_run.ipynb #b3ea9c3d
 def run(
     given:dict=None, # parameter → value; see `lf2.config.Core` and the method's Params
     **kw             # the same as keywords
@@ -121,8 +129,9 @@ def run(
     except RunError: raise
     except (ValueError, OSError, MemoryError) as e: raise RunError(" ".join(str(e).split()) or type(e).__name__) from e
 
-# %% ../nbs/70_run.ipynb #b8946085
+# %% ../nbs/70_run.ipynb #6c51b4aa
 def _run(cfg, device, precision):
+    "The run of a resolved configuration: its record, as read from the file."
     phase, made_with, notes = Phases(), provenance([*DECIDING, find_method(cfg.method)[0].__module__.rpartition(".")[2]]), []
     with phase("data"), told(notes):
         source, target = load_data(cfg, cfg.source, cfg.source_root), load_data(cfg, cfg.target, cfg.target_root)
@@ -150,7 +159,7 @@ def _run(cfg, device, precision):
         write_record(record, cfg.results_dir)
     return json.loads(path.read_text(encoding="utf-8"))
 
-# %% ../nbs/70_run.ipynb #ad30ab87
+# %% ../nbs/70_run.ipynb #e64a4830
 def keep(folder, cfg, name, method, arrays, followed, labels, device, precision):
     "Writes final.safetensors, teacher.safetensors (or the network of a method without one) and features.safetensors."
     whole = {k: v.contiguous().cpu() for k, v in method.state_dict().items()}
@@ -161,7 +170,7 @@ def keep(folder, cfg, name, method, arrays, followed, labels, device, precision)
     kept |= {f"labels.{s}": torch.as_tensor(v).int() for s, v in labels.items()}
     with atomic_path(folder/"features.safetensors") as part: safetensors.torch.save_file({k: v.contiguous() for k, v in kept.items()}, part)
 
-# %% ../nbs/70_run.ipynb #6c51b4aa
+# %% ../nbs/70_run.ipynb #72200a1b
 def make_record(cfg, name, device, precision, source, target, stage1, history, evaluations, phase, made_with, notes) -> dict:
     "Everything that tables, figures and sceptics ask of a run."
     headline = None if not evaluations else "global" if cfg.method == "direct" else "concat"
@@ -180,7 +189,7 @@ def make_record(cfg, name, device, precision, source, target, stage1, history, e
                 peak_memory_mb=peak, device=str(device), precision=precision, bn_batch=cfg.batch,
                 provenance=made_with)
 
-# %% ../nbs/70_run.ipynb #339cc32e
+# %% ../nbs/70_run.ipynb #b153e758
 def evaluate_teacher(
     checkpoint:str|Path,     # teacher.safetensors of a run
     target:str,              # data set
@@ -188,7 +197,7 @@ def evaluate_teacher(
     reranking:bool=False,    # also by k-reciprocal re-ranking
     **kw                     # further parameters: ids, scale, data_seed, pattern, device, precision, threads, cache_dir, …
 ) -> dict:
-    "{inference: metrics}: the network of a run on a target's query and gallery."
+    "{inference: {mAP, rank1, …}}, fractions: the network of a run on a target's query and gallery; every failure is a RunError."
     try:
         net, facts = load_network(checkpoint)
         cfg = configure(kw | dict(target=target, target_root=target_root, height=facts.get("height"), width=facts.get("width"), arch=facts["arch"]))
@@ -204,7 +213,7 @@ def evaluate_teacher(
     except RunError: raise
     except (ValueError, OSError) as e: raise RunError(" ".join(str(e).split())) from e
 
-# %% ../nbs/70_run.ipynb #0989f9cb
+# %% ../nbs/70_run.ipynb #bf956e52
 def main(
     argv=None # the command line
 ) -> int:
