@@ -46,7 +46,8 @@ def plan(given):
     if source == target: raise RunError(f"source and target are both {source!r}: choose two data sets.")
     if pair == "real" and not any(given.get(k) for k in ("data_root", "source_root", "target_root")):
         raise RunError("pair=real reads Market-1501 and DukeMTMC-reID from a folder of yours: add data_root=….")
-    fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), data_seed=0) | {k: value(v) for k, v in given.items() if k not in OWN}
+    fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), data_seed=0)
+    fixed |= {k: value(v) for k, v in given.items() if k not in OWN}
     roots = {name: given.get(f"{side}_root", given.get("data_root")) for name, side in ((source, "source"), (target, "target"))}
     rows, seeds = paper_rows(numbers(given.get("M", "500,700,900"))), numbers(given.get("seeds", "0"))
     runs = [(name, params | dict(source=s, target=t, seed=seed)) for seed in seeds for s, t in ((source, target), (target, source))
@@ -81,14 +82,16 @@ def foreign(found):
         if record and any(record["provenance"].get(k) != now[k] for k in asked): old.append(record["run_id"])
     if not old: return None
     more = "" if len(old) < 4 else f" and {len(old) - 3} more"
-    return (f"{', '.join(old[:3])}{more}: made by another state of the code than the missing runs would be, and tables refuse to mix the two. "
+    return (f"{', '.join(old[:3])}{more}: made by another state of the code than the missing runs would be, "
+            "and tables refuse to mix the two. "
             "Go back to that commit, move these records away, give another results_dir=…, or draw what there is with runs=0.")
 
 
 def tell(found):
     """The list of runs, then how many are missing."""
     for name, p, record in found:
-        print(f"{'present' if record else 'missing'}  {p['source']} → {p['target']}  seed {p['seed']}  {name}" + (f"  {record['run_id']}" if record else ""))
+        state, run_id = ("present", f"  {record['run_id']}") if record else ("missing", "")
+        print(f"{state}  {p['source']} → {p['target']}  seed {p['seed']}  {name}{run_id}")
     print(f"{sum(bool(r) for *_, r in found)} runs present, {sum(not r for *_, r in found)} missing", flush=True)
 
 
@@ -125,7 +128,8 @@ class Workers:
         self.under_way.remove(process)
         self.places.put(gpu)
         ok = process.returncode == 0
-        if not self.stopping: print(f"{'done' if ok else 'FAILED':9} {title}" + (f", see {shown_path(log)}" if self.jobs > 1 else ""), flush=True)
+        where = f", see {shown_path(log)}" if self.jobs > 1 else ""
+        if not self.stopping: print(f"{'done' if ok else 'FAILED':9} {title}{where}", flush=True)
         return ok
 
     def all(self, work):
@@ -145,15 +149,18 @@ class Workers:
 def commands(missing, fixed, roots, results):
     """(title, command) of each missing run: tools/papermill_run.py run_adapt …"""
     for _, params in missing:
-        given = fixed | params | dict(source_root=roots[params["source"]], target_root=roots[params["target"]], results_dir=shown_path(results))
+        folders = dict(source_root=roots[params["source"]], target_root=roots[params["target"]], results_dir=shown_path(results))
+        given = fixed | params | folders
         words = {k: str(v) for k, v in given.items() if v is not None}
-        yield Path(output_name("run_adapt", words)).stem, [sys.executable, "tools/papermill_run.py", "run_adapt", *(f"{k}={v}" for k, v in words.items())]
+        command = [sys.executable, "tools/papermill_run.py", "run_adapt", *(f"{k}={v}" for k, v in words.items())]
+        yield Path(output_name("run_adapt", words)).stem, command
 
 
 def draw(source, target, fixed, given, results):
     """Executes tab_* and fig_* by papermill, each with the parameters it has; titles that failed."""
     figures = ROOT/"figures" if results == ROOT/"results" else results/"figures"
-    known = fixed | dict(source=source, target=target, results_dir=shown_path(results), out_dir=shown_path(results/"tables"), figures_dir=shown_path(figures))
+    folders = dict(results_dir=results, out_dir=results/"tables", figures_dir=figures)
+    known = fixed | dict(source=source, target=target) | {k: shown_path(v) for k, v in folders.items()}
     known |= {k: given[k] for k in ("M", "seeds") if k in given}
     failed = []
     for notebook in sorted([*(ROOT/"nbs").glob("tab_*.ipynb"), *(ROOT/"nbs").glob("fig_*.ipynb")]):
