@@ -11,6 +11,7 @@ A run counts as made when a record of its parameters lies in results/, with or w
 nbs/run_adapt.ipynb goes to every run. Stopped, the same command goes on where it stopped.
 """
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -74,10 +75,10 @@ def foreign(found):
     from lf2.methods import find_method
     from lf2.records import DECIDING
 
-    old = []
+    old, core, code = [], code_hash(DECIDING), functools.cache(lambda room: code_hash([*DECIDING, room]))
     for _, params, record in found:
         room = find_method(params["method"])[0].__module__.rpartition(".")[2]
-        now = dict(core=code_hash(DECIDING), code=code_hash([*DECIDING, room]))
+        now = dict(core=core, code=code(room))
         asked = ["core"] if not any(r is None and p["method"] == params["method"] for _, p, r in found) else ["core", "code"]
         if record and any(record["provenance"].get(k) != now[k] for k in asked): old.append(record["run_id"])
     if not old: return None
