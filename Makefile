@@ -3,7 +3,7 @@
 
 PAPERMILL = .venv/bin/python tools/papermill_run.py
 .DEFAULT_GOAL := help
-.PHONY: help env adapt pretrain evaluate paper test lab clean
+.PHONY: help env adapt pretrain evaluate paper bench test lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ evaluate: env ## a checkpoint on a target, re-ranking optional: nbs/run_eval.ipy
 
 paper: env ## the tables and figures, and whatever runs they still need: seeds=0,1,2 jobs=N pair=real data_root=… dry=1
 	@.venv/bin/python tools/paper.py
+
+bench: env ## every stage timed beside a plain reference and its floor: nbs/bench.ipynb, results/bench.json; 15 minutes of a machine of one's own
+	@$(PAPERMILL) bench
 
 test: env ## every notebook, one real papermill run, ruff, and the checks of tools/test.py
 	@.venv/bin/python tools/test.py
