@@ -22,6 +22,7 @@ from .evaluation import evaluate
 from .features import extract
 from .network import autocast
 from .pretrain import Stepper
+from .processes import batch_statistics, bn_images, from_main, mean_over_processes, only_main, running_statistics, same_weights, share, world
 from .progress import bar
 
 # %% ../nbs/14_adapt.ipynb #66f3908d
@@ -121,14 +122,14 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
     "Step 2, `cfg.iters` iterations: (mean of every loss term, {train: seconds}, images per second)."
     began = time.perf_counter()
     samplers = {s: IdentitySampler(v, camids, cfg.batch, cfg.instances) for s, v in labels.items()}
-    stepper = Stepper([p for p in method.parameters() if p.requires_grad], cfg.lr, cfg.weight_decay, precision)
     live.set_description(f"epoch {epoch+1}/{cfg.epochs}")
-    method.train()
+    method.train(); same_weights(method)
+    stepper = Stepper([p for p in method.parameters() if p.requires_grad], cfg.lr, cfg.weight_decay, precision, running_statistics(method))
     for it in range(cfg.iters):
         step = epoch*cfg.iters + it
         for s, sampler in samplers.items():
-            rows = sampler.batch(generator(cfg.seed, "target", epoch, it, f"sampler {s}"))
-            x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase)
+            rows = sampler.batch(generator(cfg.seed, "target", epoch, it, f"sampler {s}"))[share(cfg.batch)]
+            x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase, whole=cfg.batch)
             batch = Batch(x, torch.from_numpy(labels[s])[rows].to(device), rows, torch.from_numpy(camids)[rows])
             with autocast(device, precision): terms = method(s, batch, step)
             stepper.backward(terms, f"stage 2, epoch {epoch+1}, iteration {it+1}")
@@ -136,7 +137,7 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
         live.set_postfix_str("  ".join(f"{k} {v:.2f}" for k, v in stepper.means().items())
                              + f"  {cfg.batch*len(samplers)*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)
     seconds = time.perf_counter() - began
-    return stepper.means(), dict(train=seconds), cfg.batch*len(samplers)*cfg.iters/seconds
+    return mean_over_processes(stepper.means()), dict(train=seconds), cfg.batch*len(samplers)*cfg.iters/seconds
 
 # %% ../nbs/14_adapt.ipynb #0f0397c1
 def adapt(
@@ -153,7 +154,8 @@ def adapt(
     history, evaluations, followed, shown, start = [], [], {}, {}, 0
     truth = target.train.pids if (target.train.pids >= 0).all() else None
     rows = followed_rows(target.train.pids, cfg.seed)
-    if found := load_checkpoint(folder, params):
+    batch_statistics(method, cfg, device)
+    if found := from_main(load_checkpoint, folder, params):
         start, tensors, extra = found
         history, evaluations = extra["history"], extra["evaluations"]
         method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(("followed.", "labels."))})
@@ -169,14 +171,14 @@ def adapt(
             shown = method.clusterings(labels)
             if epoch % cfg.eval_every == 0: followed[epoch] = {k: v[rows].half() for k, v in feats.items()}
             losses, seconds, speed = train_epoch(method, arrays["train"], labels, target.train.camids, cfg, epoch, device, precision, live)
-            told |= dict(epoch=epoch + 1, losses=losses, images_per_second=speed, seconds=told["seconds"] | seconds, warnings=warn_of_collapse(told, len(arrays["train"])))
+            told |= dict(epoch=epoch + 1, losses=losses, images_per_second=speed, processes=world(), bn_batch=bn_images(cfg), seconds=told["seconds"] | seconds, warnings=warn_of_collapse(told, len(arrays["train"])))
             if test and ((epoch + 1) % cfg.eval_every == 0 or epoch + 1 == epochs):
                 live.set_description(f"epoch {epoch+1}/{cfg.epochs}, evaluation")
                 began = time.perf_counter()
                 evaluations.append(dict(epoch=epoch + 1) | evaluate_network(method.eval().embed, *test, device, precision))
                 told["seconds"]["evaluate"] = time.perf_counter() - began
             history.append(told); log(epoch_line(told, evaluations))
-            save_checkpoint(folder, epoch + 1, method.state_dict() | {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
+            only_main(save_checkpoint, folder, epoch + 1, method.state_dict() | {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
                             | {f"labels.{s}": torch.as_tensor(v) for s, v in shown.items()}, params, history=history, evaluations=evaluations)
     return history, evaluations, followed, shown
 

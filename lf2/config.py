@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'PROFILES', 'RULES', 'RunError', 'ConfigError', 'project_root', 'keyed_seed', 'param', 'Core',
-           'matched_momentum', 'resolve', 'config_table', 'result_params', 'params_hash', 'new_names', 'code_hash']
+           'matched_momentum', 'check_shares', 'resolve', 'config_table', 'result_params', 'params_hash', 'new_names',
+           'code_hash']
 
 # %% ../nbs/00_config.ipynb #dc1872af
 import ast, configparser, hashlib, math, os
@@ -90,7 +91,10 @@ class Core:
     eval_every:int = param(None, "epochs between evaluations; the last one is always evaluated", low=1)
     device:str     = param("auto", "cuda when there is one, else cpu", choices=("auto", "cpu", "cuda"), result=False)
     precision:str  = param("auto", "of the networks; losses, distances and clustering are always float32", choices=("auto", "fp32", "bf16", "fp16"))
-    threads:int    = param(None, "CPU threads, all unless told", low=1, result=False)
+    threads:int    = param(None, "CPU threads of a process, all unless told", low=1, result=False)
+    processes:int  = param(1, "processes that share the run: one per GPU, or any number on CPUs", low=1, result=False)
+    bn:str         = param("local", "batch normalisation of each process's share, or (on GPUs) of all", choices=("local", "sync"), result=False)
+    bn_batch:int   = param(None, "images behind one BN statistic: the process's share unless told", source="not stated; released code: 32", low=2)
     resume:str     = param("auto", "auto: a finished run is returned and an interrupted one goes on; never: start anew", choices=("auto", "never"), result=False)
     results_dir:str= param(None, "where the record goes", result=False)
     cache_dir:str  = param(None, "where decoded images go", result=False)
@@ -122,6 +126,19 @@ RULES = {
     "results_dir": lambda p: str(project_root()/"results"),
     "cache_dir": lambda p: str(project_root()/"cache"),
 }
+
+# %% ../nbs/00_config.ipynb #dc319797
+RULES["bn_batch"] = lambda p: p["batch"] if p["bn"] == "sync" else p["batch"]//p["processes"]
+
+def check_shares(
+    p:dict # parameter → value
+):
+    "A ConfigError where the processes cannot share the batch, or where `bn_batch` does not divide their shares."
+    n, identities, bn_batch = p["processes"], p["batch"]//p["instances"], p["bn_batch"]
+    if identities % n: raise ConfigError(f"processes = {n} does not divide the {identities} identities of a batch (batch = {p['batch']}, instances = {p['instances']}): choose a divisor.")
+    if bn_batch and p["bn"] == "sync" and bn_batch != p["batch"]: raise ConfigError(f"bn_batch = {bn_batch} with bn = 'sync', which takes all {p['batch']} images of a batch: leave one of them out.")
+    if bn_batch and p["bn"] == "local" and p["batch"]//n % bn_batch:
+        raise ConfigError(f"bn_batch = {bn_batch} does not divide the {p['batch']//n} images that each of {n} processes has of a batch: choose a divisor, or fewer processes.")
 
 # %% ../nbs/00_config.ipynb #036fe67e
 def _checked(name, value, f):
@@ -162,6 +179,7 @@ def resolve(
         layer = next((n for n, d in layers.items() if d.get(k) is not None), None)
         values[k], origin[k] = (layers[layer][k], layer) if layer else (None, "default")
     values = {k: v if v is None else _checked(k, v, known[k]) for k, v in values.items()}
+    check_shares(values)
     for k, rule in RULES.items():
         if k in known and values[k] is None: values[k], origin[k] = _checked(k, rule(values), known[k]), "rule"
     cfg = cls(**values)

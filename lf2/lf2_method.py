@@ -7,6 +7,7 @@ __all__ = ['VARIANTS', 'Params', 'LF2']
 
 # %% ../nbs/20_lf2_method.ipynb #69f220f6
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from .features import unit
 from .fusion import FusionModule, pooled_product
 from .losses import softmax_triplet
 from .network import ReIDNet, stripes
+from .processes import share_out
 from .pretrain import reid_loss
 from .teacher import make_teacher, update_teacher
 
@@ -106,7 +108,8 @@ def refine(self:LF2, feats) -> dict:
 def label(self:LF2, feats, epoch) -> dict:
     "{stream: pseudo labels (N_t,)} by k-means; the copies of baseline-3x share theirs, `supervised` returns the truth."
     if self.truth is not None: return {"P0": self.truth}
-    found = {s: kmeans(unit(f), self.cfg.M, seed=keyed_seed(self.cfg.seed, "kmeans", epoch, s)).labels for s, f in feats.items()}
+    def clustering(s): return kmeans(unit(feats[s]), self.cfg.M, seed=keyed_seed(self.cfg.seed, "kmeans", epoch, s)).labels
+    found = share_out({s: partial(clustering, s) for s in feats})
     return {s: np.asarray(found.get(s, found["P0"])) for s in self.streams}
 
 @patch

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .processes import gathered
+
 # %% ../nbs/08_losses.ipynb #8fe7dad7
 def distance(
     a:Tensor,  # (N, d)
@@ -58,7 +60,7 @@ def batch_hard_triplet(
     "Hinge triplet loss, Eqs. (2) and (9) without their leading minus; one identity only, or a negative margin, raises ValueError"
     if margin < 0: raise ValueError(f"margin m = {margin} is negative: choose m ≥ 0, for example 0.3.")
     with torch.autocast(feats.device.type, enabled=False):
-        d_positive, d_negative = hardest_distances(full_precision(feats), pids)
+        d_positive, d_negative = hardest_distances(gathered(full_precision(feats)), gathered(pids))
         return F.relu(margin + d_positive - d_negative).mean()
 
 # %% ../nbs/08_losses.ipynb #f42af957
@@ -68,7 +70,7 @@ def softmax_triplet(
 ) -> Tensor:       # scalar, at least float32
     "Softmax triplet loss, Eqs. (6) and (7), with unsquared distances; one identity only raises ValueError"
     with torch.autocast(feats.device.type, enabled=False):
-        d_positive, d_negative = hardest_distances(full_precision(feats), pids)
+        d_positive, d_negative = hardest_distances(gathered(full_precision(feats)), gathered(pids))
         return F.softplus(d_positive - d_negative).mean()
 
 # %% ../nbs/08_losses.ipynb #48d240d2

@@ -19,6 +19,7 @@ from .checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save
 from .config import RunError, code_hash, keyed_seed, params_hash
 from .losses import batch_hard_triplet, cross_entropy
 from .network import ReIDNet, autocast, make_network, pick_device, weights_key
+from .processes import average, batch_statistics, from_main, mean_over_processes, only_main, running_statistics, same_weights, share
 from .progress import bar
 
 # %% ../nbs/13_pretrain.ipynb #bbd65580
@@ -60,10 +61,12 @@ class Stepper:
         params,        # to be trained
         lr,            # Adam's rate
         weight_decay,  # Adam's L2 term
-        precision      # "fp32", "bf16" or "fp16"
+        precision,     # "fp32", "bf16" or "fp16"
+        statistics=()  # of batch normalisation, averaged over the processes with the gradients
     ):
         self.opt = torch.optim.Adam(params, lr=lr, weight_decay=weight_decay)
         self.scaler = torch.amp.GradScaler(enabled=precision == "fp16")
+        self.statistics = list(statistics)
         self.sums, self.count = {}, 0
     def backward(self, terms, where):
         "{term: scalar loss} of one batch: checked, summed, back-propagated, noted; `where` is for the error."
@@ -71,7 +74,8 @@ class Stepper:
         self.scaler.scale(sum(terms.values())).backward()
         for k, v in terms.items(): self.sums[k] = self.sums.get(k, 0.) + v.item()
     def step(self):
-        "One step of Adam with the gradients added up since the last."
+        "One step of Adam with the gradients added up since the last, averaged over the processes."
+        average([p.grad for group in self.opt.param_groups for p in group["params"] if p.grad is not None] + self.statistics)
         self.scaler.step(self.opt); self.scaler.update(); self.opt.zero_grad(set_to_none=True)
         self.count += 1
     def means(self):
@@ -81,7 +85,7 @@ class Stepper:
 # %% ../nbs/13_pretrain.ipynb #5ba65693
 SOURCE_MODULES = ["synthetic", "data", "batches", "network", "losses", "pretrain"]
 SOURCE_PARAMS = ("source", "data_seed", "scale", "ids", "pattern", "height", "width", "arch", "weights", "neck", "pretrain_epochs", "pretrain_iters", "pretrain_lr",
-                 "batch", "instances", "weight_decay", "lam", "m", "smoothing", "seed")
+                 "batch", "instances", "bn_batch", "weight_decay", "lam", "m", "smoothing", "seed")
 
 def source_params(
     cfg,           # a resolved configuration
@@ -106,23 +110,25 @@ def pretrain(
     params = source_params(cfg, data_key, precision)
     folder = Path(runs_dir)/f"source-{cfg.source}-{cfg.seed}-{params_hash(params)}"
     classes, labels = np.unique(pids, return_inverse=True)
-    net = make_network(cfg).to(device)
+    net = batch_statistics(make_network(cfg).to(device), cfg, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed_seed(cfg.seed, "source classifier"))
         classifier = nn.Linear(net.channels, len(classes), bias=False).to(device)
-    stepper = Stepper([p for p in [*net.parameters(), *classifier.parameters()] if p.requires_grad], cfg.pretrain_lr, cfg.weight_decay, precision)
+    stepper = Stepper([p for p in [*net.parameters(), *classifier.parameters()] if p.requires_grad], cfg.pretrain_lr, cfg.weight_decay, precision,
+                      running_statistics(net.train()))
     both, history, start = nn.ModuleDict(dict(net=net, classifier=classifier)), [], 0
-    if found := load_checkpoint(folder, params):
+    if found := from_main(load_checkpoint, folder, params):
         start, tensors, extra = found
         history = extra["history"]
         both.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optimizer.")})
         load_optimizer(stepper.opt, tensors)
+    same_weights(both)
     sampler = IdentitySampler(labels, camids, cfg.batch, cfg.instances)
     total = cfg.pretrain_epochs*cfg.pretrain_iters
     with bar(total=total, initial=start*cfg.pretrain_iters, desc="stage 1, source", disable=start == cfg.pretrain_epochs) as live:
         for epoch in range(start, cfg.pretrain_epochs):
             history.append(_epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device, precision, live))
-            save_checkpoint(folder, epoch + 1, both.state_dict() | optimizer_tensors(stepper.opt), params, history=history)
+            only_main(save_checkpoint, folder, epoch + 1, both.state_dict() | optimizer_tensors(stepper.opt), params, history=history)
     return net.eval(), history
 
 # %% ../nbs/13_pretrain.ipynb #a97438da
@@ -133,11 +139,11 @@ def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device
     stepper.sums, stepper.count = {}, 0
     net.train()
     for it in range(cfg.pretrain_iters):
-        rows = sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))
-        x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment"))
+        rows = sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))[share(cfg.batch)]
+        x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment"), whole=cfg.batch)
         with autocast(device, precision): maps = net(x)
         terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels)[rows].to(device), cfg.lam, cfg.m, cfg.smoothing)
         stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1}")
         stepper.step(); live.update(1)
         live.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in stepper.means().items()) + f"  {cfg.batch*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)
-    return stepper.means() | dict(epoch=epoch + 1, lr=rate, seconds=time.perf_counter() - began)
+    return mean_over_processes(stepper.means()) | dict(epoch=epoch + 1, lr=rate, seconds=time.perf_counter() - began)
