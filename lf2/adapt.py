@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Batch', 'Method', 'evaluate_network', 'describe_labels', 'warn_of_collapse', 'followed_rows', 'label_target',
-           'train_epoch', 'adapt', 'epoch_line']
+           'train_epoch', 'describe_method', 'adapt', 'epoch_line']
 
 # %% ../nbs/14_adapt.ipynb #319f9856
 import time
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .batches import IdentitySampler, augment, fetch, generator
+from .batches import IdentitySampler, augment, fetch, generator, normalise
 from .checkpoint import load_checkpoint, save_checkpoint
 from .clustering import agreement, cluster_sizes
 from .config import keyed_seed
@@ -50,6 +50,9 @@ class Method(nn.Module):
     def forward(self, stream, batch, step):
         "A `Batch` of one stream → {term: weighted loss}."
         raise NotImplementedError
+    def describe(self, x):
+        "No grad, after an epoch. A fixed sample of normalised training images → {name: plain values} for the record."
+        return {}
     def after_step(self, step):
         "Running averages, after the optimiser's step number `step`, counted from 0 over all epochs."
     def embed(self, x):
@@ -120,7 +123,7 @@ def label_target(method, arrays, cfg, epoch, truth, device, precision, live):
 def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, live):
     "Step 2, `cfg.iters` iterations: (mean of every loss term, {train: seconds}, images per second)."
     began = time.perf_counter()
-    samplers = {s: IdentitySampler(v, camids, cfg.batch, cfg.instances) for s, v in labels.items()}
+    samplers = {s: IdentitySampler(v, camids, cfg.batch, cfg.instances, cfg.camera_aware) for s, v in labels.items()}
     stepper = Stepper([p for p in method.parameters() if p.requires_grad], cfg.lr, cfg.weight_decay, precision)
     live.set_description(f"epoch {epoch+1}/{cfg.epochs}")
     method.train()
@@ -128,7 +131,7 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
         step = epoch*cfg.iters + it
         for s, sampler in samplers.items():
             rows = sampler.batch(generator(cfg.seed, "target", epoch, it, f"sampler {s}"))
-            x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase)
+            x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase, erase_fill=cfg.erase_fill)
             batch = Batch(x, torch.from_numpy(labels[s])[rows].to(device), rows, torch.from_numpy(camids)[rows])
             with autocast(device, precision): terms = method(s, batch, step)
             stepper.backward(terms, f"stage 2, epoch {epoch+1}, iteration {it+1}")
@@ -137,6 +140,13 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
                              + f"  {cfg.batch*len(samplers)*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)
     seconds = time.perf_counter() - began
     return stepper.means(), dict(train=seconds), cfg.batch*len(samplers)*cfg.iters/seconds
+
+# %% ../nbs/14_adapt.ipynb #1d7ebaaa
+@torch.no_grad()
+def describe_method(method, images, device, precision, sample=256):
+    "What `method.describe` tells of `sample` training images, evenly spaced, in evaluation mode."
+    rows = torch.linspace(0, len(images) - 1, min(sample, len(images))).round().long()
+    with autocast(device, precision): return method.eval().describe(normalise(fetch(images, rows, device)))
 
 # %% ../nbs/14_adapt.ipynb #0f0397c1
 def adapt(
@@ -175,6 +185,7 @@ def adapt(
                 began = time.perf_counter()
                 evaluations.append(dict(epoch=epoch + 1) | evaluate_network(method.eval().embed, *test, device, precision))
                 told["seconds"]["evaluate"] = time.perf_counter() - began
+            told |= describe_method(method, arrays["train"], device, precision)
             history.append(told); log(epoch_line(told, evaluations))
             save_checkpoint(folder, epoch + 1, method.state_dict() | {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
                             | {f"labels.{s}": torch.as_tensor(v) for s, v in shown.items()}, params, history=history, evaluations=evaluations)
