@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Batch', 'Method', 'evaluate_network', 'describe_labels', 'warn_of_collapse', 'followed_rows', 'moments', 'follow',
-           'read_followed', 'label_target', 'train_epoch', 'resume_epoch', 'adapt', 'epoch_line']
+           'read_followed', 'label_target', 'train_epoch', 'describe_method', 'resume_epoch', 'adapt', 'epoch_line']
 
 # %% ../nbs/14_adapt.ipynb #319f9856
 import time, warnings
@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from .batches import IdentitySampler, augment, fetch, generator
+from .batches import IdentitySampler, augment, fetch, generator, normalise
 from .checkpoint import Stopped, Watch, end_if_asked, held, load_checkpoint, save_checkpoint
 from .clustering import agreement, cluster_sizes
 from .config import keyed_seed
@@ -56,6 +56,9 @@ class Method(nn.Module):
     def forward(self, stream, batch, step):
         "A `Batch` of one stream → {term: weighted loss}."
         raise NotImplementedError
+    def describe(self, x):
+        "No grad, after an epoch. A fixed sample of normalised training images → {name: plain values} for the record."
+        return {}
     def after_step(self, step):
         "Running averages, after the optimiser's step number `step`, counted from 0 over all epochs."
     def embed(self, x):
@@ -154,7 +157,7 @@ def label_target(method, arrays, cfg, epoch, truth, device, precision, live):
 def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, live, begun=None, watch=None):
     "Step 2, `cfg.iters` iterations, or what is left of them: (mean of every loss term, {train: seconds}, images per second)."
     began = time.perf_counter()
-    samplers = {s: IdentitySampler(v, camids, cfg.batch, cfg.instances) for s, v in labels.items()}
+    samplers = {s: IdentitySampler(v, camids, cfg.batch, cfg.instances, cfg.camera_aware) for s, v in labels.items()}
     stepper = Stepper([p for p in method.parameters() if p.requires_grad], cfg.lr, cfg.weight_decay, precision)
     first = resume_epoch(stepper, begun)
     if begun: began -= begun["seconds"]
@@ -164,7 +167,7 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
         step = epoch*cfg.iters + it
         for s, sampler in samplers.items():
             rows = sampler.batch(generator(cfg.seed, "target", epoch, it, f"sampler {s}"))
-            x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase)
+            x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase, erase_fill=cfg.erase_fill)
             batch = Batch(x, torch.from_numpy(labels[s])[rows].to(device), rows, torch.from_numpy(camids)[rows])
             with autocast(device, precision): terms = method(s, batch, step)
             stepper.backward(terms, f"stage 2, epoch {epoch+1}, iteration {it+1}")
@@ -174,6 +177,13 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
         if watch: watch(stepper, it + 1, f"stage 2, epoch {epoch+1}, iteration {it+1}", time.perf_counter() - began)
     seconds = time.perf_counter() - began
     return stepper.means(), dict(train=seconds), cfg.batch*len(samplers)*cfg.iters/seconds
+
+# %% ../nbs/14_adapt.ipynb #1d7ebaaa
+@torch.no_grad()
+def describe_method(method, images, device, precision, sample=256):
+    "What `method.describe` tells of `sample` training images, evenly spaced, in evaluation mode."
+    rows = torch.linspace(0, len(images) - 1, min(sample, len(images))).round().long()
+    with autocast(device, precision): return method.eval().describe(normalise(fetch(images, rows, device)))
 
 # %% ../nbs/14_adapt.ipynb #aab06877
 def resume_epoch(
@@ -236,6 +246,7 @@ def adapt(
                     save(epoch, cfg.iters, told=told) # trained, not evaluated
                     raise
                 told["seconds"]["evaluate"] = time.perf_counter() - began
+            told |= describe_method(method, arrays["train"], device, precision)
             history.append(told)
             with held(): save(epoch + 1)
             log(epoch_line(told, evaluations)); end_if_asked(f"epoch {epoch+1} of stage 2 is saved")
