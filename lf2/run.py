@@ -18,7 +18,7 @@ import torch
 from .adapt import adapt
 from .batches import cached_images
 from .checkpoint import Log, Stopped, only_me, stoppable
-from .config import RunError, params_hash, project_root, resolve, result_params
+from .config import RunError, identity, params_hash, project_root, resolve, result_params
 from .data import DataWarning, load_dataset
 from .evaluation import evaluate, evaluate_distances, rerank
 from .features import extract
@@ -54,7 +54,7 @@ def load_data(
 ):
     "The data set as the configuration wants it."
     kw = dict(on_bad_image=cfg.on_bad_image, ids=cfg.ids)
-    if name.startswith("syn-"): kw |= dict(seed=cfg.data_seed, scale=cfg.scale)
+    if name.startswith("syn-"): kw |= dict(seed=cfg.data_seed, scale=cfg.scale, local_detail=cfg.local_detail)
     elif name == "folder": kw |= dict(pattern=cfg.pattern)
     return load_dataset(name, root, **kw)
 
@@ -80,7 +80,7 @@ def what_decides(
     precision:str # of the networks
 ) -> dict:
     "Everything that can change the result of a run: parameters, images, initial weights, precision."
-    return result_params(cfg) | dict(weights=weights_key(cfg.weights), precision=precision, **{f"{s} images": k for s, k in keys.items()})
+    return identity(result_params(cfg)) | dict(weights=weights_key(cfg.weights), precision=precision, **{f"{s} images": k for s, k in keys.items()})
 
 def run_id(
     cfg,         # a resolved configuration
@@ -129,7 +129,7 @@ def going_on(
 ) -> int:
     "The `bn_batch` of the configuration or, where nobody chose one, of the interrupted run that it goes on with."
     def place(size):
-        name = run_id(cfg, what_decides(cfg, keys, precision) | dict(bn_batch=size))
+        name = run_id(cfg, what_decides(with_bn_batch(cfg, size), keys, precision))
         return runs_dir(cfg)/name, Path(cfg.results_dir)/f"{name}.json"
     if cfg.origin["bn_batch"] != "rule" or cfg.bn == "sync" or cfg.resume != "auto" or (place(cfg.bn_batch)[0]/"config.json").exists(): return cfg.bn_batch
     identities, share = cfg.batch//cfg.instances, cfg.batch//world()
@@ -211,7 +211,7 @@ def _run(cfg, device, precision):
     with only_me(folder):
         only_main(begin, cfg, path, folder)
         with main_first(), phase("data"), told(notes): arrays = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in splits.items()}
-        with phase("pretrain"): net, stage1 = pretrain(cfg, arrays["source"], source.train.pids, source.train.camids, keys["source"], runs_dir(cfg))
+        with phase("pretrain"): net, stage1 = pretrain(cfg, arrays["source"], source.train.pids, source.train.camids, keys["source"], runs_dir(cfg), (arrays["train"], keys["train"]))
         method = find_method(cfg.method)[0](cfg, net, len(target.train), truth=target.train.pids).to(device)
         log, made_by = Log(folder), decides | dict(code=made_with["code"])
         with phase("adapt"): history, evaluations, followed, labels = adapt(method, target, arrays, cfg, device, precision, folder, made_by, log)
@@ -220,7 +220,6 @@ def _run(cfg, device, precision):
         record = make_record(cfg, name, device, precision, source, target, stage1, history, evaluations, phase, made_with, notes)
         only_main(write_record, record, cfg.results_dir); log("finished")
     return from_main(read_record, path)
-
 
 # %% ../nbs/70_run.ipynb #e64a4830
 def keep(folder, cfg, name, method, arrays, followed, labels, device, precision):
@@ -237,7 +236,7 @@ def keep(folder, cfg, name, method, arrays, followed, labels, device, precision)
 # %% ../nbs/70_run.ipynb #72200a1b
 def make_record(cfg, name, device, precision, source, target, stage1, history, evaluations, phase, made_with, notes) -> dict:
     "Everything that tables, figures and sceptics ask of a run."
-    headline = None if not evaluations else "global" if cfg.method == "direct" else "concat"
+    headline = None if not evaluations else "global" if cfg.method == "direct" else getattr(cfg, "inference", "concat")
     last, best = (evaluations[-1], max(evaluations, key=lambda e: e[headline]["mAP"])) if evaluations else [dict(epoch=len(history))]*2
     peak = torch.cuda.max_memory_allocated()/2**20 if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
     if cfg.ids: notes.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any other")
