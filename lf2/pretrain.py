@@ -18,7 +18,7 @@ from torch import nn
 from .batches import IdentitySampler, augment, fetch, generator
 from .checkpoint import Log, Watch, end_if_asked, held, load_checkpoint, load_optimizer, only_me, optimizer_tensors, save_checkpoint
 from .config import RunError, code_hash, keyed_seed, params_hash
-from .losses import batch_hard_triplet, cross_entropy
+from .losses import cross_entropy, global_triplet
 from .network import ReIDNet, autocast, make_network, pick_device, weights_key
 from .progress import bar
 
@@ -30,19 +30,24 @@ def reid_loss(
     pids:torch.Tensor,   # classes (N,), 0 … M−1
     lam:float,           # λ
     m:float,             # margin
-    smoothing:float      # ε of label smoothing
+    smoothing:float,     # ε of label smoothing
+    triplet:str="hinge", # or "softmax"
+    triplet_at:str="pooled" # what the triplet loss reads: f, or "neck", what the classifier reads
 ) -> dict:
     "{cls, tri}: scalars L_cls and λ L_tri, to be added: Eqs. (1)–(3), and (8)–(9) with pseudo labels."
-    return dict(cls=cross_entropy(classifier(net.neck(f)), pids, smoothing), tri=lam * batch_hard_triplet(f, pids, m))
+    behind = net.neck(f)
+    return dict(cls=cross_entropy(classifier(behind), pids, smoothing), tri=lam * global_triplet(behind if triplet_at == "neck" else f, pids, triplet, m))
 
 # %% ../nbs/13_pretrain.ipynb #3bfaccc1
 def pretrain_rate(
     epoch:int, # counted from 0
     epochs:int,# in all
-    lr:float   # at the start
+    lr:float,  # at the start
+    warmup:float=0. # share of the epochs in which the rate rises linearly from 1/100
 ) -> float:
     "The rate of an epoch: ×0.1 at 1/2 and at 7/8 of the epochs."
-    return lr * 0.1 ** sum(epoch >= epochs*part for part in (1/2, 7/8))
+    risen = min(1., epoch/(warmup*epochs)) if warmup else 1.
+    return lr * (0.01 + 0.99*risen if risen < 1 else 1.) * 0.1 ** sum(epoch >= epochs*part for part in (1/2, 7/8))
 
 # %% ../nbs/13_pretrain.ipynb #49d7fdfc
 def check_finite(
@@ -111,15 +116,18 @@ def restore(self:Stepper, tensors, rest):
 # %% ../nbs/13_pretrain.ipynb #5ba65693
 SOURCE_MODULES = ["synthetic", "data", "batches", "network", "losses", "pretrain"]
 SOURCE_PARAMS = ("source", "data_seed", "scale", "ids", "pattern", "height", "width", "arch", "weights", "neck", "pretrain_epochs", "pretrain_iters", "pretrain_lr",
-                 "batch", "instances", "weight_decay", "lam", "m", "smoothing", "seed")
+                 "batch", "instances", "weight_decay", "lam", "m", "smoothing", "seed",
+                 "local_detail", "warmup", "source_triplet", "target_forwards", "camera_aware")
 
 def source_params(
     cfg,           # a resolved configuration
     data_key:str,  # of the source images
-    precision:str  # of the network
+    precision:str, # of the network
+    target_key:str|None=None # of the target images, where stage 1 sees them
 ) -> dict:
     "All that stage 1 depends on, the code included; two runs with equal ones share its result."
-    return {k: getattr(cfg, k) for k in SOURCE_PARAMS} | dict(
+    seen = dict(target_data=target_key) if cfg.target_forwards else {}
+    return {k: getattr(cfg, k) for k in SOURCE_PARAMS} | seen | dict(
         weights=weights_key(cfg.weights), K=getattr(cfg, "K", 2), data=data_key, precision=precision, code=code_hash(SOURCE_MODULES))
 
 # %% ../nbs/13_pretrain.ipynb #cd02b548
@@ -129,11 +137,13 @@ def pretrain(
     pids:np.ndarray,   # (N,) identities
     camids:np.ndarray, # (N,) cameras
     data_key:str,      # names the images
-    runs_dir:str|Path  # checkpoints go to runs_dir/source-…
+    runs_dir:str|Path, # checkpoints go to runs_dir/source-…
+    target:tuple|None=None # (uint8 images, their key) of the unlabelled target, for `target_forwards`
 ) -> tuple:
     "(network, history): stage 1, gone on with or returned at once where a checkpoint with the same settings lies."
     device, precision = pick_device(cfg.device, cfg.precision)
-    params = source_params(cfg, data_key, precision)
+    if cfg.target_forwards and target is None: raise RunError("target_forwards = True shows stage 1 the target's images, and none were given: pass target=(images, key).")
+    params = source_params(cfg, data_key, precision, target and target[1])
     folder = Path(runs_dir)/f"source-{cfg.source}-{cfg.seed}-{params_hash(params)}"
     classes, labels = np.unique(pids, return_inverse=True)
     net = make_network(cfg).to(device)
@@ -152,13 +162,14 @@ def pretrain(
             history, first, before = extra["history"], extra["iteration"], extra["seconds"]
             both.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optimizer.")})
             stepper.restore(tensors, extra["stepper"])
-        sampler, log = IdentitySampler(labels, camids, cfg.batch, cfg.instances), Log(folder)
+        sampler, log = IdentitySampler(labels, camids, cfg.batch, cfg.instances, cfg.camera_aware), Log(folder)
+        unlabelled = target[0] if cfg.target_forwards else None
         if start < cfg.pretrain_epochs: log(f"went on after epoch {start}, iteration {first}" if found else "started")
         total = cfg.pretrain_epochs*cfg.pretrain_iters
         with bar(total=total, initial=start*cfg.pretrain_iters + first, desc="stage 1, source", disable=start == cfg.pretrain_epochs) as live, held():
             for epoch in range(start, cfg.pretrain_epochs):
                 watch = Watch(log, lambda stepper, it, seconds, epoch=epoch: save(epoch, it, seconds))
-                history.append(_epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device, precision, live, first, before, watch))
+                history.append(_epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device, precision, live, unlabelled, first, before, watch))
                 save(epoch + 1)
                 log(f"epoch {epoch+1}  cls {history[-1]['cls']:.3f}  tri {history[-1]['tri']:.3f}")
                 end_if_asked(f"epoch {epoch+1} of stage 1 is saved")
@@ -166,9 +177,9 @@ def pretrain(
     return net.eval(), history
 
 # %% ../nbs/13_pretrain.ipynb #a97438da
-def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device, precision, live, first=0, before=0., watch=None):
+def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device, precision, live, unlabelled=None, first=0, before=0., watch=None):
     "One epoch of stage 1: {cls, tri: means; epoch, from 1; lr; seconds}."
-    rate, began = pretrain_rate(epoch, cfg.pretrain_epochs, cfg.pretrain_lr), time.perf_counter() - before
+    rate, began = pretrain_rate(epoch, cfg.pretrain_epochs, cfg.pretrain_lr, cfg.warmup), time.perf_counter() - before
     for group in stepper.opt.param_groups: group["lr"] = rate
     if not first: stepper.sums, stepper.count = {}, 0
     net.train()
@@ -176,9 +187,19 @@ def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device
         rows = sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))
         x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment"))
         with autocast(device, precision): maps = net(x)
-        terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels)[rows].to(device), cfg.lam, cfg.m, cfg.smoothing)
+        terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels)[rows].to(device), cfg.lam, cfg.m, cfg.smoothing, cfg.source_triplet)
+        if unlabelled is not None: _show(net, unlabelled, cfg, epoch, it, device, precision)
         stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1} (last checkpoint: {f'epoch {epoch}' if epoch else 'none'})")
         stepper.step(); live.update(1)
         live.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in stepper.means().items()) + f"  {cfg.batch*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)
         if watch: watch(stepper, it + 1, f"stage 1, epoch {epoch+1}, iteration {it+1}", time.perf_counter() - began)
     return stepper.means() | dict(epoch=epoch + 1, lr=rate, seconds=time.perf_counter() - began)
+
+# %% ../nbs/13_pretrain.ipynb #dbb46721
+@torch.no_grad()
+def _show(net, images, cfg, epoch, it, device, precision):
+    "A forward of `cfg.batch` random target images, which moves the BN statistics of backbone and neck and nothing else."
+    rows = torch.randint(len(images), (cfg.batch,), generator=generator(cfg.seed, "source", epoch, it, "target rows"))
+    x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment target"))
+    with autocast(device, precision): maps = net(x)
+    net.neck(net.pooled(maps)[0])

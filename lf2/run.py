@@ -17,7 +17,7 @@ import torch
 from .adapt import adapt
 from .batches import cached_images
 from .checkpoint import Log, Stopped, only_me, stoppable
-from .config import RunError, params_hash, project_root, resolve, result_params
+from .config import RunError, identity, params_hash, project_root, resolve, result_params
 from .data import DataWarning, load_dataset
 from .evaluation import evaluate, evaluate_distances, rerank
 from .features import extract
@@ -51,7 +51,7 @@ def load_data(
 ):
     "The data set as the configuration wants it."
     kw = dict(on_bad_image=cfg.on_bad_image, ids=cfg.ids)
-    if name.startswith("syn-"): kw |= dict(seed=cfg.data_seed, scale=cfg.scale)
+    if name.startswith("syn-"): kw |= dict(seed=cfg.data_seed, scale=cfg.scale, local_detail=cfg.local_detail)
     elif name == "folder": kw |= dict(pattern=cfg.pattern)
     return load_dataset(name, root, **kw)
 
@@ -77,7 +77,7 @@ def what_decides(
     precision:str # of the networks
 ) -> dict:
     "Everything that can change the result of a run: parameters, images, initial weights, precision."
-    return result_params(cfg) | dict(weights=weights_key(cfg.weights), precision=precision, **{f"{s} images": k for s, k in keys.items()})
+    return identity(result_params(cfg)) | dict(weights=weights_key(cfg.weights), precision=precision, **{f"{s} images": k for s, k in keys.items()})
 
 def run_id(
     cfg,         # a resolved configuration
@@ -156,7 +156,7 @@ def _run(cfg, device, precision):
             for old in (*folder.glob("epoch_*"), *folder.glob("followed_*")): old.unlink()
         with phase("data"), told(notes): arrays = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in splits.items()}
         with atomic_path(folder/"config.json") as part: part.write_text(json.dumps(asdict(cfg), indent=1))
-        with phase("pretrain"): net, stage1 = pretrain(cfg, arrays["source"], source.train.pids, source.train.camids, keys["source"], runs_dir(cfg))
+        with phase("pretrain"): net, stage1 = pretrain(cfg, arrays["source"], source.train.pids, source.train.camids, keys["source"], runs_dir(cfg), (arrays["train"], keys["train"]))
         method = find_method(cfg.method)[0](cfg, net, len(target.train), truth=target.train.pids).to(device)
         log, made_by = Log(folder), decides | dict(code=made_with["code"])
         with phase("adapt"): history, evaluations, followed, labels = adapt(method, target, arrays, cfg, device, precision, folder, made_by, log)
@@ -180,7 +180,7 @@ def keep(folder, cfg, name, method, arrays, followed, labels, device, precision)
 # %% ../nbs/70_run.ipynb #72200a1b
 def make_record(cfg, name, device, precision, source, target, stage1, history, evaluations, phase, made_with, notes) -> dict:
     "Everything that tables, figures and sceptics ask of a run."
-    headline = None if not evaluations else "global" if cfg.method == "direct" else "concat"
+    headline = None if not evaluations else "global" if cfg.method == "direct" else getattr(cfg, "inference", "concat")
     last, best = (evaluations[-1], max(evaluations, key=lambda e: e[headline]["mAP"])) if evaluations else [dict(epoch=len(history))]*2
     peak = torch.cuda.max_memory_allocated()/2**20 if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
     if cfg.ids: notes.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any other")
