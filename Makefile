@@ -3,7 +3,7 @@
 
 PAPERMILL = .venv/bin/python tools/papermill_run.py
 .DEFAULT_GOAL := help
-.PHONY: help env adapt pretrain evaluate paper test lab clean
+.PHONY: help env adapt pretrain evaluate paper test soak lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ paper: env ## the tables and figures, and whatever runs they still need: seeds=0
 
 test: env ## every notebook, one real papermill run, ruff, and the checks of tools/test.py
 	@.venv/bin/python tools/test.py
+
+soak: env ## the long checks: dozens of kills in all phases, 200 epochs (under 20 minutes)
+	@.venv/bin/python tools/test.py --soak
 
 lab: env ## JupyterLab in this folder
 	@.venv/bin/jupyter lab

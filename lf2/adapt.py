@@ -171,7 +171,7 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
             x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase, erase_fill=cfg.erase_fill, whole=cfg.batch)
             batch = Batch(x, torch.from_numpy(labels[s])[rows].to(device), rows, torch.from_numpy(camids)[rows])
             with autocast(device, precision): terms = method(s, batch, step)
-            stepper.backward(terms, f"stage 2, epoch {epoch+1}, iteration {it+1}")
+            stepper.backward(terms, f"stage 2, epoch {epoch+1}, iteration {it+1} (last checkpoint: {f'epoch {epoch}' if epoch else 'none'})")
         stepper.step(); method.after_step(step); live.update(1)
         live.set_postfix_str("  ".join(f"{k} {v:.2f}" for k, v in stepper.means().items())
                              + f"  {cfg.batch*len(samplers)*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)

@@ -168,7 +168,8 @@ def _checked(name, value, f):
     if typ is str and isinstance(value, os.PathLike): value = os.fspath(value)
     if not isinstance(value, typ) or (isinstance(value, bool) and typ is not bool):
         raise ConfigError(f"parameter {name} = {shown} is of type {type(value).__name__}: give a value of type {typ.__name__}.")
-    if typ is str and not value.isprintable(): raise ConfigError(f"parameter {name} = {shown} holds a character that cannot be printed: leave it out.")
+    if typ is str and any(c < " " or "\ud800" <= c <= "\udfff" for c in value):
+        raise ConfigError(f"parameter {name} = {shown} holds a control character or bytes that are no UTF-8: leave them out.")
     if typ is float and not math.isfinite(value): raise ConfigError(f"parameter {name} = {shown} is not a finite number: give one.")
     if md["choices"] and value not in md["choices"]:
         raise ConfigError(f"parameter {name} = {shown} is unknown: choose one of {', '.join(map(str, md['choices']))}.")

@@ -195,7 +195,7 @@ def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device
         with autocast(device, precision): maps = net(x)
         terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels)[rows].to(device), cfg.lam, cfg.m, cfg.smoothing, cfg.source_triplet)
         if unlabelled is not None: _show(net, unlabelled, cfg, epoch, it, device, precision)
-        stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1}")
+        stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1} (last checkpoint: {f'epoch {epoch}' if epoch else 'none'})")
         stepper.step(); live.update(1)
         live.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in stepper.means().items()) + f"  {cfg.batch*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)
         if watch: watch(stepper, it + 1, f"stage 1, epoch {epoch+1}, iteration {it+1}", time.perf_counter() - began)
