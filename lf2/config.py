@@ -106,8 +106,8 @@ class Core:
 PRESETS = {
     "smoke": dict(arch="small", weights="none", height=64, width=32, scale=1.0, ids=64, M=64, pretrain_epochs=2, pretrain_iters=10, pretrain_lr=2e-3,
                   epochs=2, iters=6, lr=3.5e-4, eval_every=1),
-    "study": dict(arch="small", weights="none", height=64, width=32, scale=0.5, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
-                  epochs=5, iters=60, lr=3.5e-4, eval_every=5),
+    "study": dict(arch="small", weights="none", height=64, width=32, scale=0.3, M=700, pretrain_epochs=12, pretrain_iters=60, pretrain_lr=2e-3,
+                  epochs=4, iters=40, lr=3.5e-4, eval_every=4),
     "demo":  dict(arch="small", weights="none", height=64, width=32, scale=1.0, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
                   epochs=8, iters=150, lr=3.5e-4, eval_every=2),
     "full":  dict(arch="resnet50", weights="imagenet", height=256, width=128, scale=1.0, M=700, pretrain_epochs=80, pretrain_iters=200,

@@ -71,16 +71,17 @@ def study_runs(
             if given not in found.values(): found[key] = given
     return found
 
-# %% ../nbs/82_fidelity.ipynb #e9e03820
+# %% ../nbs/82_fidelity.ipynb #ee20de0b
 def smallest_effect(
     n:int,          # pairs
     level:float,    # of the two-sided test
     power:float=0.8 # how often it shall be found
 ) -> float:
     "The true mean, in standard deviations of the differences, that a paired t-test finds with this `power`."
-    bound, df = stats.t.ppf(1 - level/2, n - 1), n - 1
-    def missed(d): return stats.nct.cdf(bound, df, d*n**0.5) - stats.nct.cdf(-bound, df, d*n**0.5) - (1 - power)
-    return optimize.brentq(missed, 1e-6, 10*bound/n**0.5)
+    bound = stats.t.ppf(1 - level/2, n - 1)
+    root = np.sqrt(stats.chi2.ppf((np.arange(20_000) + .5)/20_000, n - 1)/(n - 1))    # of the sample variance, evenly in probability
+    def missed(d): return (stats.norm.cdf(bound*root - d) - stats.norm.cdf(-bound*root - d)).mean() - (1 - power)
+    return optimize.brentq(missed, 0, 10*bound)/n**0.5
 
 def holm_levels(
     p,              # (k,) p-values
