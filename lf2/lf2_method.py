@@ -76,8 +76,7 @@ class LF2(Method):
             ids, self.truth = np.unique(truth, return_inverse=True)
             classes = len(ids)
         elif self.clusters and cfg.clustering == "dbscan": classes = n_images
-        elif cfg.method != "direct" and cfg.M > n_images:
-            raise RunError(f"M = {cfg.M} pseudo identities are more than the {n_images} target images: choose a smaller M.")
+        self.check(cfg, n_images)
         self.student, self.teacher = self.pair(net)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(cfg.seed, "fusion"))
@@ -90,6 +89,10 @@ class LF2(Method):
         self.trains = VARIANTS[cfg.method]["copies"] > 0
         parts = range(1, cfg.K + 1) if self.local else range(1, VARIANTS[cfg.method]["copies"])
         self.streams = [f"P{j}" for j in range(1 + len(parts))]
+    @classmethod
+    def check(cls, cfg, n_images):
+        if cfg.method not in ("direct", "supervised") and cfg.clustering != "dbscan" and cfg.M > n_images:
+            raise RunError(f"M = {cfg.M} pseudo identities are more than the {n_images} target images: choose a smaller M.")
     def train(self, mode=True):
         "Training mode for all but the teacher, which stays in evaluation mode unless its BN statistics are its own."
         super().train(mode); self.teacher.train(mode and self.cfg.teacher_bn == "own")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'HEADS', 'BasicBlock', 'small_resnet', 'remove_last_stride', 'build_backbone', 'gap', 'stripes', 'ReIDNet',
-           'fresh_heads', 'read_weights', 'weights_key', 'load_backbone', 'imagenet_weights', 'make_network',
-           'save_network', 'load_network', 'pick_device', 'autocast']
+           'fresh_heads', 'read_weights', 'weights_key', 'mismatches', 'load_backbone', 'imagenet_weights',
+           'make_network', 'save_network', 'load_network', 'pick_device', 'autocast']
 
 # %% ../nbs/05_network.ipynb #6226a6a1
 import contextlib, hashlib, json
@@ -185,6 +185,16 @@ def weights_key(
     return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" if path.is_file() else weights
 
 # %% ../nbs/05_network.ipynb #a2dda363
+def mismatches(
+    own:dict,    # name → tensor, of the network
+    tensors:dict # name → tensor, of the file
+) -> str:
+    "What is missing, foreign or misshapen, the first four named; empty where nothing is."
+    wrong = [f"{k} missing" for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
+    wrong += [f"{k} unexpected" for k in tensors if k not in own]
+    wrong += [f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}" for k, v in tensors.items() if k in own and v.shape != own[k].shape]
+    return f"{len(wrong)} mismatches: {'; '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}" if wrong else ""
+
 HEADS = ("fc.", "classifier.", "head.", "neck.", "experts.")
 
 def load_backbone(
@@ -195,10 +205,7 @@ def load_backbone(
     "Copies `tensors` into the backbone; a missing, foreign or misshapen name is an error that lists it."
     own = backbone.state_dict()
     tensors = {k.removeprefix("backbone.").removeprefix("base."): v for k, v in tensors.items() if not k.startswith(HEADS)}
-    wrong = [f"{k} missing" for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
-    wrong += [f"{k} unexpected" for k in tensors if k not in own]
-    wrong += [f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}" for k, v in tensors.items() if k in own and v.shape != own[k].shape]
-    if wrong: raise RunError(f"weights {origin!r} do not fit this arch ({len(wrong)} mismatches: {'; '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}): choose the arch they were made for.")
+    if wrong := mismatches(own, tensors): raise RunError(f"weights {origin!r} do not fit this arch ({wrong}): choose the arch they were made for.")
     backbone.load_state_dict(tensors, strict=False)
     return backbone
 
@@ -239,10 +246,14 @@ def load_network(
     path:str|Path   # written by `save_network`
 ) -> tuple:
     "(network in eval mode, facts); a file that does not say what it is, is an error."
-    tensors = read_weights(path)
-    with safetensors.safe_open(path, framework="pt") as f: facts = json.loads((f.metadata() or {}).get("lf2", "null"))
-    if facts is None: raise RunError(f"weights file {str(path)!r} does not say what network it is: give a teacher.safetensors that a run of this project wrote.")
+    tensors, facts = read_weights(path), None
+    with contextlib.suppress(safetensors.SafetensorError, ValueError, RecursionError):
+        with safetensors.safe_open(path, framework="pt") as f: facts = json.loads((f.metadata() or {}).get("lf2", "null"))
+    parts = {k.split(".")[1] for k in tensors if k.startswith("experts.")}   # how many, before a network of that size is made
+    if not (isinstance(facts, dict) and isinstance(facts.get("arch"), str) and facts.get("parts") == len(parts) and facts.get("neck") in ("none", "bn")):
+        raise RunError(f"weights file {str(path)!r} does not say what network it is: give a teacher.safetensors that a run of this project wrote.")
     net = ReIDNet(facts["arch"], facts["parts"], facts["neck"], **{k: facts[k] for k in ("pooling", "expert_input", "inference") if k in facts})
+    if wrong := mismatches(net.state_dict(), tensors): raise RunError(f"weights file {str(path)!r} does not hold the {facts['arch']} network it names ({wrong}): give a file that a run of this project wrote.")
     net.load_state_dict(tensors)
     return net.eval(), facts
 

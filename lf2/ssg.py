@@ -96,8 +96,7 @@ class SSG(Method):
         truth:np.ndarray|None=None # not used
     ):
         super().__init__()
-        if cfg.cluster == "kmeans" and cfg.M > n_images:
-            raise RunError(f"M = {cfg.M} pseudo identities are more than the {n_images} target images: choose a smaller M.")
+        self.check(cfg, n_images)
         self.cfg, self.network, self.uses_source, self.source = cfg, net, cfg.cluster == "dbscan", {}
         net.neck, net.neck_kind = nn.Identity(), "none"
         with torch.random.fork_rng(devices=[]):
@@ -105,6 +104,10 @@ class SSG(Method):
             self.embedding = nn.Sequential(nn.Linear(net.channels, net.channels, bias=False), nn.BatchNorm1d(net.channels), nn.ReLU())
         self.register_buffer("eps", torch.zeros(cfg.K + 1))                                         # 0: not yet known
         self.register_buffer("parts", torch.full((cfg.K + 1, n_images), -1, dtype=torch.int64))     # labels of each part
+    @classmethod
+    def check(cls, cfg, n_images):
+        if cfg.cluster == "kmeans" and cfg.M > n_images:
+            raise RunError(f"M = {cfg.M} pseudo identities are more than the {n_images} target images: choose a smaller M.")
     def embed(self, x): return self.network.embed(self.network(x))
 
 # %% ../nbs/21_ssg.ipynb #67472b9e
