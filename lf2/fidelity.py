@@ -151,7 +151,7 @@ def study_table(
         found[f"→ {target}"] = [np.mean([v for (s, t, _), v in d.items() if (s, t) == (source, target)] or [np.nan]) for d in pairs.values()]
     return found, pairs
 
-# %% ../nbs/82_fidelity.ipynb #c98e6eb7
+# %% ../nbs/82_fidelity.ipynb #00204dd4
 COLOURS = {"helps": "#2a7f4f", "hurts": "#b3402e"}
 
 def forest(
@@ -165,7 +165,7 @@ def forest(
     ax.axvspan(-1, 1, color="0.93", lw=0); ax.axvline(0, color="0.5", lw=.8)
     for y, (name, row) in enumerate(shown.iterrows()):
         colour = COLOURS.get(row["verdict"], INK)
-        for (_, target, _), d in pairs[name].items(): ax.plot(d, y, "^" if target == DIRECTIONS[0][1] else "v", color=colour, ms=4, alpha=.35, mew=0)
+        for (_, target, _), d in pairs[name].items(): ax.plot(d, y + .27, "^" if target == DIRECTIONS[0][1] else "v", color=colour, ms=4, alpha=.45, mew=0)
         if row["pairs"] > 1: ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
         ax.plot(row["effect"], y, "o", color=colour, ms=5)
     ax.set_yticks(range(len(shown)), shown.index, fontsize=8.5); ax.set_ylim(max(len(shown), 1) - .4, -.6)
