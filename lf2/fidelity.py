@@ -27,7 +27,7 @@ def divergences() -> pd.DataFrame:
     for p, cfg in configs.items(): table[p] = [str(getattr(cfg, s)) if s else "" for s in table["switch"]]
     return table[["#", "subject", "says", "released_code", "switch", *configs, "where", "remark"]]
 
-# %% ../nbs/82_fidelity.ipynb #2ff4c7f6
+# %% ../nbs/82_fidelity.ipynb #dac67a26
 def _variant(group, key, name, inference=None, **given): return dict(group=group, key=key, name=name, given=given, base={}, inference=inference)
 
 STUDY = [
@@ -53,9 +53,9 @@ STUDY = [
     _variant("source", "target-forwards", "target images shown to stage 1", target_forwards=True),
     _variant("profile", "released", "all of the newest released code", profile="released"),
 ]
-LOCAL = [dict(group="local", key=f"local-{level}-{method}", name=f"{level} detail: LF² against {name}", inference=None,
+LOCAL = [dict(group="local", key=f"local-{level}-{method}", name=f"{told} detail: LF² against {name}", inference=None,
               given=dict(method="lf2", local_detail=level), base=dict(method=method, local_detail=level))
-         for level in ("none", "default", "strong") for method, name in (("lf2-nofm", "LF² without FM"), ("baseline-3x", "the baseline, three batches"))]
+         for level, told in (("none", "no"), ("default", "default"), ("strong", "strong")) for method, name in (("lf2-nofm", "LF² without FM"), ("baseline-3x", "the baseline, three batches"))]
 FIXED = dict(preset="study", M=700, data_seed=0)
 DIRECTIONS, SEEDS = (("syn-duke", "syn-market"), ("syn-market", "syn-duke")), (0, 1, 2)
 
