@@ -87,7 +87,8 @@ class LF2(Method):
         if self.fm and cfg.fm_train == "half": self.fm.half_open()
         self.bn_P0 = nn.BatchNorm1d(net.channels).requires_grad_(False) if self.fm and cfg.fm_bn == "running" else None
         self.classifier = nn.Linear(net.channels, classes, bias=False)
-        self.classes = classes
+        if self.local and cfg.batches == "shared": self.register_buffer("parts", torch.full((cfg.K, n_images), -1, dtype=torch.int64)) # labels of each part
+        self.register_buffer("classes", torch.tensor(classes), persistent=cfg.clustering == "dbscan")                                  # rows of the classifier in use
         self.trains = VARIANTS[cfg.method]["copies"] > 0
         parts = range(1, cfg.K + 1) if self.local else range(1, VARIANTS[cfg.method]["copies"])
         self.streams = [f"P{j}" for j in range(1 + len(parts))]
@@ -145,9 +146,9 @@ def label(self:LF2, feats, epoch) -> dict:
     if self.truth is not None: return {"P0": self.truth}
     found = share_out({s: partial(self.cluster, s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s)) for s, f in feats.items()})
     labels, self.centroids = {s: np.asarray(found.get(s, found["P0"])[0]) for s in self.streams}, found["P0"][1]
-    self.classes = self.cfg.M if self.cfg.clustering != "dbscan" else int(labels["P0"].max()) + 1
-    if self.cfg.batches == "per-label" or not self.local: return labels
-    self.parts = {s: torch.from_numpy(v) for s, v in labels.items() if s != "P0"}
+    if self.cfg.clustering == "dbscan": self.classes.fill_(int(labels["P0"].max()) + 1)
+    if not hasattr(self, "parts"): return labels
+    self.parts.copy_(torch.from_numpy(np.stack([labels[s] for s in self.streams[1:]])))
     return {"P0": labels["P0"]}
 
 @patch
@@ -164,7 +165,7 @@ def cluster(self:LF2, stream, x, seed) -> tuple:
 @patch
 def clusterings(self:LF2, labels) -> dict:
     "{P0 … PK: labels (N_t,)}, also those without a stream."
-    return labels | {s: v.numpy() for s, v in getattr(self, "parts", {}).items()}
+    return labels | ({s: v.cpu().numpy() for s, v in zip(self.streams[1:], self.parts, strict=True)} if hasattr(self, "parts") else {})
 
 @patch
 @torch.no_grad()
@@ -198,7 +199,7 @@ def forward(self:LF2, stream, batch, step) -> dict:
 def global_terms(self:LF2, stream, f, labels) -> dict:
     "α L_ReID of the global features f (B, C), by its two terms."
     cfg = self.cfg
-    def classify(x): return self.classifier(x)[:, :self.classes]
+    def classify(x): return self.classifier(x)[:, :self.classes] if cfg.clustering == "dbscan" else self.classifier(x)
     terms = reid_loss(self.student, classify, f, labels, cfg.lam, cfg.m, cfg.smoothing, cfg.triplet, cfg.triplet_at)
     return {f"{k} {stream}": v * cfg.alpha/VARIANTS[cfg.method]["copies"] for k, v in terms.items()}
 
@@ -207,7 +208,7 @@ def local_terms(self:LF2, j, maps, pooled, whole, batch) -> dict:
     "γ L_tri of part j, and FM's terms where the teacher's maps `whole` are given."
     cfg, labels, anchors = self.cfg, batch.labels, None
     if cfg.batches == "shared":
-        labels = self.parts[f"P{j}"][batch.index].to(batch.labels.device)
+        labels = self.parts[j-1][batch.index.to(self.parts.device)]
         anchors = whole_anchors(labels) & (labels >= 0)
     f = self.student.expert(j, maps, pooled)
     terms = {f"tri P{j}": cfg.gamma * softmax_triplet(f, labels, anchors)}
