@@ -7,7 +7,8 @@ __all__ = ['NO_RUNS', 'VIEWS', 'TINTS', 'HUES', 'MARKERS', 'SHOWN', 'COMMITTED',
            'know_nothing', 'on_person', 'above_waist', 'find_runs', 'folders', 'target_of', 'facts_of', 'caption',
            'load_method', 'views', 'normaliser', 'diagnostic_rows', 'elsewhere', 'explain', 'mass_table', 'overlay',
            'draw_cams', 'tsne', 'scatter', 'outlines', 'separation', 'draw_identities', 'gather', 'save_features',
-           'read_features', 'features_for', 'draw_separation', 'draw_moments', 'agreement_table', 'draw_agreement']
+           'read_features', 'features_for', 'draw_separation', 'draw_moments', 'shared', 'agreement_table',
+           'draw_agreement']
 
 # %% ../nbs/83_analysis.ipynb #21438723
 import json
@@ -27,7 +28,6 @@ from sklearn.metrics import silhouette_score
 
 from .adapt import followed_rows
 from .batches import normalise
-from .clustering import kmeans
 from .config import keyed_seed, project_root
 from .features import unit
 from .figures import BLUE, FAINT, GREEN, INK, METHODS, ORANGE, PURPLE, SKY, VERMILION, YELLOW
@@ -324,15 +324,14 @@ def gather(
         if folder is None: continue
         kept = safetensors.torch.load_file(folder/"features.safetensors")
         if m in SHOWN and "query.global" in kept: out[f"test.{m}"] = torch.cat([kept["query.global"], kept["gallery.global"]])[rows]
-        if m == "lf2": out |= _moments(kept, data.train.pids, record["parameters"]["seed"], seed); facts["images"] = len(data.train)
+        if m == "lf2": out |= _moments(kept, data.train.pids, record["parameters"]["seed"], seed)
     return out, facts
 
 def _moments(kept, pids, run_seed, seed):
-    "The followed features of ten identities, and the last epoch's pseudo labels of their images."
+    "The followed features and pseudo labels of ten identities."
     followed = followed_rows(pids, run_seed)
     mine = np.flatnonzero(np.isin(pids[followed], draw_identities(pids[followed], 10, 8, seed)))
-    out = {"train.pids": torch.from_numpy(pids[followed][mine])} | {k: v[mine] for k, v in kept.items() if k.startswith("followed.")}
-    return out | {k: v[followed[mine]] for k, v in kept.items() if k.startswith("labels.")}
+    return {"train.pids": torch.from_numpy(pids[followed][mine])} | {k: v[mine] for k, v in kept.items() if k.startswith("followed.")}
 
 SHOWN = ("direct", "ssg", "baseline", "lf2")   # of Fig. 5, in the paper's order
 
@@ -387,27 +386,33 @@ def draw_moments(
     tensors:dict, facts:dict, # from `features_for`
     perplexity:float=20., seed:int=0
 ):
-    "Rows φ^P0 … φ^PK, a column per moment; each row starts from the row above in its first column, then from the panel to its left."
+    "Rows φ^P0 … φ^PK, a column per moment; the first row starts from the panel to its left, the others from the first row's panel above."
     pids = tensors["train.pids"].numpy()
-    epochs, parts = (sorted({pick(k.split(".")[i]) for k in tensors if k.startswith("followed.")}) for i, pick in ((1, int), (2, str)))
-    count = max(2, round(len(pids)*facts["M"]/facts["images"]))
-    fig, axes = plt.subplots(len(parts), len(epochs), figsize=(3.5, .55 + 3.3*len(parts)/len(epochs)), dpi=200, squeeze=False,
-                             gridspec_kw=dict(left=.06, right=.99, top=.83, bottom=.095, wspace=.05, hspace=.17))
-    above, stand_in = {}, {}
+    epochs, parts = (sorted({pick(k.split(".")[i]) for k in tensors if k.startswith("followed.") and "clusters" not in k}) for i, pick in ((1, int), (2, str)))
+    fig, axes = plt.subplots(len(parts), len(epochs), figsize=(3.5, .75 + 3.5*len(parts)/len(epochs)), dpi=200, squeeze=False,
+                             gridspec_kw=dict(left=.065, right=.995, top=.81, bottom=.135, wspace=.05, hspace=.17))
+    top, last = {}, None
     for row, part in zip(axes, parts):
-        last = None
         for ax, epoch in zip(row, epochs):
-            x = tensors[f"followed.{epoch}.{part}"]
-            last = above[epoch] = tsne(x, above.get(epoch, last) if part != parts[0] else last, perplexity, seed)
-            stand_in[epoch, part] = kmeans(unit(x), count, seed=keyed_seed(seed, "outlines", epoch, part) % 2**31).labels
-            scatter(ax, last, pids, size=3.2); outlines(ax, last, stand_in[epoch, part])
-            ax.set_title(f"silhouette {separation(x, pids):.2f}", fontsize=4.8, pad=1.5)
-        row[0].set_ylabel(rf"$\varphi^{{{part[0]}_{part[1]}}}$", fontsize=8, rotation=0, labelpad=6, va="center")
-    for ax, epoch in zip(axes[0], epochs): ax.set_title(f"start of epoch {epoch + 1}\n" + ax.get_title(), fontsize=4.8, pad=1.5)
+            x, clusters = (tensors.get(f"followed.{epoch}.{k}") for k in (part, f"clusters {part}"))
+            at = last = tsne(x, top.get(epoch, last), perplexity, seed)
+            top.setdefault(epoch, at)
+            scatter(ax, at, pids, size=2.4)
+            if clusters is not None: outlines(ax, at, shared(clusters.numpy()))
+            ax.set_title(f"{separation(x, pids):.2f}", fontsize=5, pad=1.5)
+        row[0].set_ylabel(rf"$\varphi^{{{part[0]}_{part[1]}}}$", fontsize=7.5, rotation=0, labelpad=6, va="center")
+    for ax, epoch in zip(axes[0], epochs): ax.set_title(f"epoch {epoch + 1}\n" + ax.get_title(), fontsize=5, pad=1.5)
     fig.suptitle(f"LF²: {len(np.unique(pids))} people of the target while it learns", fontsize=8, y=.985, fontweight="bold")
-    fig.text(.5, .925, f"outlines: k-means of these images alone, {count} clusters", fontsize=5.5, ha="center", va="center", color=INK)
+    fig.text(.5, .905, "outlines: the pseudo clusters at the start of the epoch · number: silhouette score", fontsize=5.2, ha="center", va="center", color=INK)
     fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and marker: identity\n" + caption(facts), fontsize=4.6, color=FAINT, ha="center")
-    return fig, stand_in
+    return fig
+
+def shared(
+    labels:np.ndarray # (n,) clusters
+) -> np.ndarray:
+    "The labels, −1 where no other image has the same."
+    _, place, size = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.where(size[place] > 1, labels, -1)
 
 # %% ../nbs/83_analysis.ipynb #a9f5459e
 def agreement_table(

@@ -7,6 +7,7 @@ __all__ = ['VARIANTS', 'Params', 'LF2']
 
 # %% ../nbs/20_lf2_method.ipynb #69f220f6
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from fastcore.basics import patch
 from torch import nn
 
 from .adapt import Method
-from .clustering import kmeans
+from .clustering import dbscan, jaccard_distance, kmeans, minibatch_kmeans
 from .config import RunError, keyed_seed, param
 from .features import unit
 from .fusion import FusionModule, pooled_product
-from .losses import softmax_triplet
-from .network import ReIDNet, stripes
+from .losses import softmax_triplet, whole_anchors
+from .network import ReIDNet, fresh_heads, stripes
+from .processes import share_out
 from .pretrain import reid_loss
 from .teacher import make_teacher, update_teacher
 
@@ -34,7 +36,20 @@ class Params:
     alpha:float  = param(1.0, "weight of the global branch, Eq. (10)", r"\alpha", "paper: 1", low=0.)
     gamma:float  = param(0.5, "weight of a local branch, Eq. (10)", r"\gamma", "paper: 0.5", low=0.)
     gate:str     = param(None, "form of FM", source="Fig. 3, prose and released code against Eq. (5)", choices=("figure", "equation", "released"))
-    fm_train:str = param(None, "what FM learns from", source="learnable, says the paper, and gives it no loss", choices=("none", "triplet"))
+    fm_train:str = param(None, "what FM learns from", source="learnable, says the paper, and gives it no loss", choices=("none", "half", "triplet", "align"))
+    fm_bn:str    = param(None, "FM's BN: exact statistics of the clustering set, or running ones of training batches, over φ^P0 too", source="not stated; released code: running", choices=("exact", "running"))
+    pooling:str  = param(None, "of maps into features, in stage 2", source="paper: GAP", choices=("avg", "avg+max"))
+    expert_input:str=param(None, "what an expert reads: the pooled feature, or average and maximum side by side", source="paper: pooled", choices=("pooled", "concat"))
+    triplet:str  = param(None, "triplet loss of the global branch", source="Eq. (9): hinge", choices=("hinge", "softmax"))
+    triplet_at:str=param(None, "what that loss reads: before or behind the neck", source="not stated", choices=("pooled", "neck"))
+    start_from:str=param(None, "what stage 2 takes over from stage 1: the network, or its backbone alone", source="paper: the parameters", choices=("network", "backbone"))
+    ema_warmup:bool=param(None, "momentum min(1 − 1/(step + 1), ω) instead of ω", source="Eq. (4): no")
+    teacher_bn:str=param(None, "the teacher's BN statistics: averaged, copied, or its own from training batches", source="not stated; released code: own", choices=("average", "copy", "own"))
+    classifier_init:str=param(None, "its rows at the start of an epoch: class means behind the neck, centroids of φ^P0, or kept", source="not stated; released code: centroids", choices=("means", "centroids", "keep"))
+    clustering:str=param(None, "how pseudo labels are made", source="paper: k-means", choices=("kmeans", "minibatch", "dbscan"))
+    eps:float    = param(0.6, "DBSCAN's radius in Jaccard distance; a core has 4 images", source="the field's usual", low=0.01, high=0.99)
+    batches:str  = param(None, "a batch for each set of pseudo labels, or one, drawn for the global labels, for all", source="not stated; released code: per-label", choices=("per-label", "shared"))
+    inference:str= param(None, "the headline feature; experts: neck and experts of the teacher", source="paper: concat", choices=("concat", "global", "experts"))
 
 # %% ../nbs/20_lf2_method.ipynb #86e5bf1c
 VARIANTS = {
@@ -57,28 +72,50 @@ class LF2(Method):
     ):
         super().__init__()
         self.cfg, self.local, self.truth = cfg, VARIANTS[cfg.method]["local"], None
+        self.clusters = cfg.method not in ("direct", "supervised")
         classes = cfg.M
         if cfg.method == "supervised":
             ids, self.truth = np.unique(truth, return_inverse=True)
             classes = len(ids)
-        elif cfg.method != "direct" and cfg.M > n_images:
-            raise RunError(f"M = {cfg.M} pseudo identities are more than the {n_images} target images: choose a smaller M.")
-        self.student, self.teacher = net, make_teacher(net)
+        elif self.clusters and cfg.clustering == "dbscan": classes = n_images
+        self.check(cfg, n_images)
+        self.student, self.teacher = self.pair(net)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(cfg.seed, "fusion"))
-            self.fm = FusionModule(net.channels, cfg.K, cfg.r, cfg.gate) if self.local == "fused" else None
-        if self.fm and cfg.fm_train == "none": self.fm.requires_grad_(False)
+            self.fm = FusionModule(net.channels, cfg.K, cfg.r, cfg.gate, cfg.pooling if cfg.pooling != "avg" else None) if self.local == "fused" else None
+        if self.fm and cfg.fm_train in ("none", "half"): self.fm.requires_grad_(False)
+        if self.fm and cfg.fm_train == "half": self.fm.half_open()
+        self.bn_P0 = nn.BatchNorm1d(net.channels).requires_grad_(False) if self.fm and cfg.fm_bn == "running" else None
         self.classifier = nn.Linear(net.channels, classes, bias=False)
+        if self.local and cfg.batches == "shared": self.register_buffer("parts", torch.full((cfg.K, n_images), -1, dtype=torch.int64)) # labels of each part
+        self.register_buffer("classes", torch.tensor(classes), persistent=cfg.clustering == "dbscan")                                  # rows of the classifier in use
         self.trains = VARIANTS[cfg.method]["copies"] > 0
         parts = range(1, cfg.K + 1) if self.local else range(1, VARIANTS[cfg.method]["copies"])
         self.streams = [f"P{j}" for j in range(1 + len(parts))]
+    @classmethod
+    def check(cls, cfg, n_images):
+        if cfg.method not in ("direct", "supervised") and cfg.clustering != "dbscan" and cfg.M > n_images:
+            raise RunError(f"M = {cfg.M} pseudo identities are more than the {n_images} target images: choose a smaller M.")
     def train(self, mode=True):
-        "Training mode for all but the teacher, which stays in evaluation mode."
-        super().train(mode); self.teacher.eval()
+        "Training mode for all but the teacher, which stays in evaluation mode unless its BN statistics are its own."
+        super().train(mode); self.teacher.train(mode and self.cfg.teacher_bn == "own")
         return self
     @property
     def network(self): return self.teacher # the one to keep for use
     def embed(self, x): return self.teacher.embed(self.teacher(x))
+
+# %% ../nbs/20_lf2_method.ipynb #39e86ca0
+@patch
+def pair(self:LF2, net) -> tuple:
+    "(student, teacher) at the start of stage 2, from the pre-trained network."
+    cfg = self.cfg
+    switches = dict(pooling=cfg.pooling, expert_input=cfg.expert_input, inference=cfg.inference)
+    if cfg.start_from == "backbone":
+        student, teacher = (fresh_heads(net, cfg.seed, "heads", who, **switches) for who in ("student", "teacher"))
+        return student, make_teacher(teacher)
+    if cfg.expert_input != net.expert_input: net = fresh_heads(net, cfg.seed, "heads", "student", neck=False, **switches)
+    for k, v in switches.items(): setattr(net, k, v)
+    return net, make_teacher(net)
 
 # %% ../nbs/20_lf2_method.ipynb #e0f92dc5
 @patch
@@ -94,46 +131,92 @@ def features(self:LF2, x) -> dict:
 @patch
 @torch.no_grad()
 def refine(self:LF2, feats) -> dict:
-    "FM's BN with the exact statistics of the whole set: φ^Pj, (N_t, C)."
+    "FM's BN, by default with the exact statistics of the whole set: φ^Pj, (N_t, C)."
+    self.pooled_P0 = feats["P0"]
     if self.fm is None: return feats
     device = self.classifier.weight.device
     fused = [feats[f"P{j+1}"].to(device) for j in range(self.cfg.K)]
-    self.fm.set_statistics(fused)
-    return {"P0": feats["P0"]} | {f"P{j+1}": bn.eval()(f).cpu() for j, (bn, f) in enumerate(zip(self.fm.bn, fused, strict=True))}
+    if self.cfg.fm_bn == "exact": self.fm.set_statistics(fused)
+    return {"P0": self.bn_P0.eval()(feats["P0"].to(device)).cpu() if self.bn_P0 else feats["P0"]} | {f"P{j+1}": bn.eval()(f).cpu() for j, (bn, f) in enumerate(zip(self.fm.bn, fused, strict=True))}
 
 # %% ../nbs/20_lf2_method.ipynb #bd017c05
 @patch
 def label(self:LF2, feats, epoch) -> dict:
     "{stream: pseudo labels (N_t,)} by k-means; the copies of baseline-3x share theirs, `supervised` returns the truth."
     if self.truth is not None: return {"P0": self.truth}
-    found = {s: kmeans(unit(f), self.cfg.M, seed=keyed_seed(self.cfg.seed, "kmeans", epoch, s)).labels for s, f in feats.items()}
-    return {s: np.asarray(found.get(s, found["P0"])) for s in self.streams}
+    found = share_out({s: partial(self.cluster, s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s)) for s, f in feats.items()})
+    labels, self.centroids = {s: np.asarray(found.get(s, found["P0"])[0]) for s in self.streams}, found["P0"][1]
+    if self.cfg.clustering == "dbscan": self.classes.fill_(int(labels["P0"].max()) + 1)
+    if not hasattr(self, "parts"): return labels
+    self.parts.copy_(torch.from_numpy(np.stack([labels[s] for s in self.streams[1:]])))
+    return {"P0": labels["P0"]}
+
+@patch
+def cluster(self:LF2, stream, x, seed) -> tuple:
+    "Pseudo labels (N_t,) of unit-length features (N_t, C), −1 for DBSCAN's noise; and of P0 the centroids (M, C), else None."
+    cfg = self.cfg
+    if cfg.clustering == "dbscan":
+        labels = dbscan(jaccard_distance(x, sparse=True), cfg.eps)
+        if labels.max() < 0: raise RunError(f"DBSCAN with eps = {cfg.eps} finds no cluster in {stream}: raise eps.")
+        return labels, None
+    found = kmeans(x, cfg.M, seed=seed) if cfg.clustering == "kmeans" else minibatch_kmeans(x, cfg.M, seed, 1500 if stream == "P0" else 900)
+    return found.labels, torch.from_numpy(found.centroids) if stream == "P0" else None
+
+@patch
+def clusterings(self:LF2, labels) -> dict:
+    "{P0 … PK: labels (N_t,)}, also those without a stream."
+    return labels | ({s: v.cpu().numpy() for s, v in zip(self.streams[1:], self.parts, strict=True)} if hasattr(self, "parts") else {})
 
 @patch
 @torch.no_grad()
 def begin_epoch(self:LF2, feats, labels):
     "The classifier's rows become the unit-length means of their classes, in the space it reads: behind the teacher's neck."
-    device = self.classifier.weight.device
-    f, y = unit(self.teacher.neck(feats["P0"].to(device))), torch.as_tensor(labels["P0"], device=device)
-    sums = torch.zeros(self.classifier.out_features, f.shape[1], device=device).index_add_(0, y, f)
+    device, how = self.classifier.weight.device, self.cfg.classifier_init
+    if how == "keep": return
+    if how == "centroids" and self.clusters and self.cfg.clustering != "dbscan": return self.classifier.weight.copy_(unit(self.centroids.to(device)))
+    f, y = unit(self.teacher.neck(self.pooled_P0.to(device))), torch.as_tensor(labels["P0"], device=device)
+    sums = torch.zeros(self.classifier.out_features, f.shape[1], device=device).index_add_(0, y[y >= 0], f[y >= 0])
     self.classifier.weight.copy_(unit(sums))
 
 # %% ../nbs/20_lf2_method.ipynb #782ef312
 @patch
 def forward(self:LF2, stream, batch, step) -> dict:
     "A batch of one stream → {term: weighted scalar} of Eq. (10), and FM's own; losses in float32."
-    cfg, j, images, labels = self.cfg, int(stream[1:]), batch.images, batch.labels
+    cfg, j, images = self.cfg, int(stream[1:]), batch.images
+    branches = range(cfg.K + 1) if cfg.batches == "shared" and self.local else [j]
+    learns = self.fm is not None and cfg.fm_train in ("triplet", "align") and max(branches) > 0
     maps = self.student(images)
-    teach_fm = j > 0 and self.fm is not None and cfg.fm_train == "triplet"
-    with torch.no_grad(): whole = self.teacher(images) if teach_fm else None
+    with torch.no_grad(): whole = self.teacher(images) if learns or self.teacher_watches() else None
     with torch.autocast(images.device.type, enabled=False):
-        pooled = self.student.pooled(maps)
-        if j == 0 or self.local is None:
-            terms = reid_loss(self.student, self.classifier, pooled[0], labels, cfg.lam, cfg.m, cfg.smoothing)
-            return {f"{k} {stream}": v * cfg.alpha/VARIANTS[cfg.method]["copies"] for k, v in terms.items()}
-        terms = {f"tri {stream}": cfg.gamma * softmax_triplet(self.student.experts[j-1](pooled[j]), labels)}
-        if teach_fm: terms[f"fm {stream}"] = cfg.gamma * softmax_triplet(self.fuse(j, maps, whole), labels)
+        if whole is not None and self.teacher_watches(): self.watch(maps, whole)
+        pooled, terms = self.student.pooled(maps), {}
+        for b in branches:
+            if b == 0 or self.local is None: terms |= self.global_terms(f"P{b}", pooled[0], batch.labels)
+            else: terms |= self.local_terms(b, maps, pooled, whole if learns else None, batch)
         return terms
+
+@patch
+def global_terms(self:LF2, stream, f, labels) -> dict:
+    "α L_ReID of the global features f (B, C), by its two terms."
+    cfg = self.cfg
+    def classify(x): return self.classifier(x)[:, :self.classes] if cfg.clustering == "dbscan" else self.classifier(x)
+    terms = reid_loss(self.student, classify, f, labels, cfg.lam, cfg.m, cfg.smoothing, cfg.triplet, cfg.triplet_at)
+    return {f"{k} {stream}": v * cfg.alpha/VARIANTS[cfg.method]["copies"] for k, v in terms.items()}
+
+@patch
+def local_terms(self:LF2, j, maps, pooled, whole, batch) -> dict:
+    "γ L_tri of part j, and FM's terms where the teacher's maps `whole` are given."
+    cfg, labels, anchors = self.cfg, batch.labels, None
+    if cfg.batches == "shared":
+        labels = self.parts[j-1][batch.index.to(self.parts.device)]
+        anchors = whole_anchors(labels) & (labels >= 0)
+    f = self.student.expert(j, maps, pooled)
+    terms = {f"tri P{j}": cfg.gamma * softmax_triplet(f, labels, anchors)}
+    if whole is None: return terms
+    phi = self.fuse(j, maps, whole)
+    if cfg.fm_train == "triplet": return terms | {f"fm P{j}": cfg.gamma * softmax_triplet(phi, labels, anchors)}
+    def apart(a, b): return cfg.gamma * (1 - torch.nn.functional.cosine_similarity(a, b)).mean()
+    return terms | {f"align P{j}": apart(f, phi.detach()), f"fm P{j}": apart(f.detach(), phi)}
 
 @patch
 def fuse(self:LF2, j, maps, whole) -> torch.Tensor:
@@ -141,8 +224,39 @@ def fuse(self:LF2, j, maps, whole) -> torch.Tensor:
     gate = self.fm.attention(j-1, self.fm.stats(stripes(maps.detach(), self.cfg.K)[j-1]))
     return self.fm.bn[j-1](pooled_product(gate, self.fm.stats(whole)))
 
+# %% ../nbs/20_lf2_method.ipynb #4856738b
+@patch
+def teacher_watches(self:LF2) -> bool:
+    "Does the teacher see training batches for the sake of statistics?"
+    return self.cfg.teacher_bn == "own" or self.bn_P0 is not None
+
+@patch
+@torch.no_grad()
+def watch(self:LF2, maps, whole):
+    "Statistics from a batch's maps: the teacher's heads where they are its own, FM's BNs where they run."
+    if self.cfg.teacher_bn == "own":
+        pooled = self.teacher.pooled(whole)
+        self.teacher.neck(pooled[0])
+        for j in range(1, self.cfg.K + 1): self.teacher.expert(j, whole, pooled)
+    if self.bn_P0 is not None:
+        self.bn_P0(self.fm.stats(whole).sum(1))
+        for j in range(1, self.cfg.K + 1): self.fuse(j, maps, whole)
+
+@patch
+@torch.no_grad()
+def describe(self:LF2, x) -> dict:
+    "{fm: of each part, what `FusionModule.describe` tells, and how far φ^Pj and f^Pj are spread (1, or 0: collapsed)}, empty without FM."
+    if self.fm is None: return {}
+    maps, whole = self.student(x), self.teacher(x)
+    told, pooled = self.fm.describe(list(stripes(maps, self.cfg.K)), whole), self.student.pooled(maps)
+    def spread(f): return 1 - unit(f).mean(0).square().sum().item()
+    for j in range(1, self.cfg.K + 1):
+        told[f"P{j}"] |= {"spread φ": spread(self.fuse(j, maps, whole)), "spread f": spread(self.student.expert(j, maps, pooled))}
+    return dict(fm=told)
+
 # %% ../nbs/20_lf2_method.ipynb #89e0989c
 @patch
 def after_step(self:LF2, step):
     "Eq. (4) for parameters and BN statistics."
-    update_teacher(self.teacher, self.student, self.cfg.omega, buffers="average")
+    cfg = self.cfg
+    update_teacher(self.teacher, self.student, cfg.omega, step if cfg.ema_warmup else None, buffers=cfg.teacher_bn)

@@ -16,5 +16,5 @@ def find_method(
     name:str # a key of `METHODS`
 ) -> tuple:
     "(subclass of Method, dataclass of its own parameters); an unknown name is a ConfigError."
-    if name not in METHODS: raise ConfigError(f"method {name!r} is unknown: choose one of {', '.join(METHODS)}.")
+    if not isinstance(name, str) or name not in METHODS: raise ConfigError(f"method {name!r} is unknown: choose one of {', '.join(METHODS)}.")
     return METHODS[name]

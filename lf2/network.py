@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'HEADS', 'M_TRIM_THRESHOLD', 'M_MMAP_THRESHOLD', 'BasicBlock', 'small_resnet', 'remove_last_stride',
-           'build_backbone', 'gap', 'stripes', 'ReIDNet', 'read_weights', 'weights_key', 'load_backbone',
-           'imagenet_weights', 'make_network', 'save_network', 'load_network', 'keep_memory', 'pick_device', 'autocast']
+           'build_backbone', 'gap', 'stripes', 'ReIDNet', 'fresh_heads', 'read_weights', 'weights_key', 'mismatches',
+           'load_backbone', 'imagenet_weights', 'make_network', 'save_network', 'load_network', 'keep_memory',
+           'pick_device', 'autocast']
 
 # %% ../nbs/05_network.ipynb #6226a6a1
 import contextlib, ctypes, hashlib, json
@@ -85,8 +86,10 @@ def build_backbone(
 def gap(
     maps:torch.Tensor # (N, C, h, w)
 ) -> torch.Tensor:
-    "Global average pooling in float32: (N, C)."
-    return maps.float().mean((2, 3))
+    "Global average pooling in float32, of a float64 map in float64: (N, C)."
+    return _full(maps).mean((2, 3))
+
+def _full(x): return x if x.dtype == torch.float64 else x.float()
 
 def stripes(
     maps:torch.Tensor, # (N, C, H, W)
@@ -103,7 +106,10 @@ class ReIDNet(nn.Module):
         arch:str="small",  # see `build_backbone`
         parts:int=2,       # K
         neck:str="none",   # "none" or "bn"
-        seed:int=0         # of the initial weights
+        seed:int=0,        # of the initial weights
+        pooling:str="avg", # of f^P0 and F^Pj: "avg", or the sum "avg+max"
+        expert_input:str="pooled", # what an expert reads: "pooled", or "concat", average and maximum side by side
+        inference:str="concat"     # "experts" adds their outputs to `embed`
     ):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
@@ -111,18 +117,49 @@ class ReIDNet(nn.Module):
             self.backbone, self.channels = build_backbone(arch)
             self.neck = nn.BatchNorm1d(self.channels) if neck == "bn" else nn.Identity()
             if neck == "bn": self.neck.bias.requires_grad_(False)
-            self.experts = nn.ModuleList(nn.Sequential(nn.Linear(self.channels, self.channels), nn.BatchNorm1d(self.channels)) for _ in range(parts))
+            width = self.channels * (2 if expert_input == "concat" else 1)
+            self.experts = nn.ModuleList(nn.Sequential(nn.Linear(width, self.channels), nn.BatchNorm1d(self.channels)) for _ in range(parts))
         self.arch, self.parts, self.neck_kind = arch, parts, neck
+        self.pooling, self.expert_input, self.inference = pooling, expert_input, inference
         self.to(memory_format=torch.channels_last)
     def forward(self, x): return self.backbone(x.contiguous(memory_format=torch.channels_last))
     def pooled(self, maps):
         "Last map → [f^P0, F^P1, …, F^PK]: K + 1 tensors (N, C), float32."
         local = [gap(s) for s in stripes(maps, self.parts)]
-        return [torch.stack(local).mean(0), *local]
+        whole = torch.stack(local).mean(0)
+        if self.pooling == "avg": return [whole, *local]
+        highest = [_full(s.amax((2, 3))) for s in stripes(maps, self.parts)]
+        return [whole + torch.stack(highest).amax(0), *(a + b for a, b in zip(local, highest, strict=True))]
+    def expert(self, j, maps, pooled):
+        "f^Pj (N, C) of part j = 1 … K from the last map and its `pooled` features, float32."
+        if self.expert_input == "pooled": return self.experts[j-1](pooled[j])
+        part = stripes(maps, self.parts)[j-1]
+        return self.experts[j-1](torch.cat([gap(part), _full(part.amax((2, 3)))], 1))
     def embed(self, maps):
         "Last map → the global feature, and for inference its concatenation with the local ones: dict of (N, C) and (N, (K+1)C)."
-        whole, *local = self.pooled(maps)
-        return {"global": whole, "concat": torch.cat([whole, *local], 1)}
+        whole, *local = pooled = self.pooled(maps)
+        found = {"global": whole, "concat": torch.cat([whole, *local], 1)}
+        if self.inference != "experts": return found
+        experts = [self.expert(j, maps, pooled) for j in range(1, self.parts + 1)]
+        return found | {"experts": F.normalize(torch.cat([self.neck(whole), *experts], 1))}
+
+# %% ../nbs/05_network.ipynb #8411bee3
+def fresh_heads(
+    net:ReIDNet,  # its backbone is used, not copied
+    *key,         # of the draw
+    neck:bool=True, # a new neck too, else the old one
+    **switches    # pooling, expert_input, inference of the new network
+) -> ReIDNet:
+    "A network with `net`'s backbone and new experts: Kaiming-normal over the outputs, biases 0, the BN's frozen."
+    new = ReIDNet(net.arch, net.parts, net.neck_kind, keyed_seed(*key), **switches)
+    new.backbone = net.backbone
+    if not neck: new.neck = net.neck
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(keyed_seed(*key, "experts"))
+        for fc, bn in new.experts:
+            nn.init.kaiming_normal_(fc.weight, mode="fan_out"); nn.init.zeros_(fc.bias)
+            bn.bias.requires_grad_(False)
+    return new.to(next(net.parameters()).device)
 
 # %% ../nbs/05_network.ipynb #249dfc68
 def read_weights(
@@ -150,6 +187,16 @@ def weights_key(
     return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" if path.is_file() else weights
 
 # %% ../nbs/05_network.ipynb #a2dda363
+def mismatches(
+    own:dict,    # name → tensor, of the network
+    tensors:dict # name → tensor, of the file
+) -> str:
+    "What is missing, foreign or misshapen, the first four named; empty where nothing is."
+    wrong = [f"{k} missing" for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
+    wrong += [f"{k} unexpected" for k in tensors if k not in own]
+    wrong += [f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}" for k, v in tensors.items() if k in own and v.shape != own[k].shape]
+    return f"{len(wrong)} mismatches: {'; '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}" if wrong else ""
+
 HEADS = ("fc.", "classifier.", "head.", "neck.", "experts.")
 
 def load_backbone(
@@ -160,10 +207,7 @@ def load_backbone(
     "Copies `tensors` into the backbone; a missing, foreign or misshapen name is an error that lists it."
     own = backbone.state_dict()
     tensors = {k.removeprefix("backbone.").removeprefix("base."): v for k, v in tensors.items() if not k.startswith(HEADS)}
-    wrong = [f"{k} missing" for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
-    wrong += [f"{k} unexpected" for k in tensors if k not in own]
-    wrong += [f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}" for k, v in tensors.items() if k in own and v.shape != own[k].shape]
-    if wrong: raise RunError(f"weights {origin!r} do not fit this arch ({len(wrong)} mismatches: {'; '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}): choose the arch they were made for.")
+    if wrong := mismatches(own, tensors): raise RunError(f"weights {origin!r} do not fit this arch ({wrong}): choose the arch they were made for.")
     backbone.load_state_dict(tensors, strict=False)
     return backbone
 
@@ -196,7 +240,7 @@ def save_network(
     **facts         # strings and numbers that go along: image size, run id
 ):
     "The network's tensors and what is needed to rebuild it, written atomically."
-    facts = dict(arch=net.arch, parts=net.parts, neck=net.neck_kind) | facts
+    facts = dict(arch=net.arch, parts=net.parts, neck=net.neck_kind, pooling=net.pooling, expert_input=net.expert_input, inference=net.inference) | facts
     with atomic_path(path) as part:
         safetensors.torch.save_file({k: v.detach().contiguous().cpu() for k, v in net.state_dict().items()}, part, metadata={"lf2": json.dumps(facts)})
 
@@ -204,10 +248,14 @@ def load_network(
     path:str|Path   # written by `save_network`
 ) -> tuple:
     "(network in eval mode, facts); a file that does not say what it is, is an error."
-    tensors = read_weights(path)
-    with safetensors.safe_open(path, framework="pt") as f: facts = json.loads((f.metadata() or {}).get("lf2", "null"))
-    if facts is None: raise RunError(f"weights file {str(path)!r} does not say what network it is: give a teacher.safetensors that a run of this project wrote.")
-    net = ReIDNet(facts["arch"], facts["parts"], facts["neck"])
+    tensors, facts = read_weights(path), None
+    with contextlib.suppress(safetensors.SafetensorError, ValueError, RecursionError):
+        with safetensors.safe_open(path, framework="pt") as f: facts = json.loads((f.metadata() or {}).get("lf2", "null"))
+    parts = {k.split(".")[1] for k in tensors if k.startswith("experts.")}   # how many, before a network of that size is made
+    if not (isinstance(facts, dict) and isinstance(facts.get("arch"), str) and facts.get("parts") == len(parts) and facts.get("neck") in ("none", "bn")):
+        raise RunError(f"weights file {str(path)!r} does not say what network it is: give a teacher.safetensors that a run of this project wrote.")
+    net = ReIDNet(facts["arch"], facts["parts"], facts["neck"], **{k: facts[k] for k in ("pooling", "expert_input", "inference") if k in facts})
+    if wrong := mismatches(net.state_dict(), tensors): raise RunError(f"weights file {str(path)!r} does not hold the {facts['arch']} network it names ({wrong}): give a file that a run of this project wrote.")
     net.load_state_dict(tensors)
     return net.eval(), facts
 
