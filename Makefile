@@ -3,14 +3,14 @@
 
 PAPERMILL = .venv/bin/python tools/papermill_run.py
 .DEFAULT_GOAL := help
-.PHONY: help env adapt pretrain evaluate paper test soak lab clean
+.PHONY: help env adapt pretrain evaluate paper study test soak lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "adapt, pretrain and evaluate take any parameter of nbs/00_config.ipynb as name=value, for instance"
 	@echo "  make adapt M=900 source=syn-market target=syn-duke seed=3"
-	@echo "make paper lists its own at the head of tools/paper.py; dry=1 shows what it would run, runs=0 draws what there is."
+	@echo "make paper lists its own at the head of tools/paper.py; dry=1 shows what it would run, runs=0 draws what there is. make study likewise."
 
 env: ## make or refresh .venv from constraints.txt (Python 3.11 or newer; nothing to do when it is current)
 	@sh tools/env.sh
@@ -26,6 +26,9 @@ evaluate: env ## a checkpoint on a target, re-ranking optional: nbs/run_eval.ipy
 
 paper: env ## the tables and figures, and whatever runs they still need: seeds=0,1,2 jobs=N pair=real data_root=… dry=1
 	@.venv/bin/python tools/paper.py
+
+study: env ## what each difference between paper and released code is worth: only=fm,lam seeds=0 jobs=N dry=1, see tools/study.py
+	@.venv/bin/python tools/study.py
 
 test: env ## every notebook, one real papermill run, ruff, and the checks of tools/test.py
 	@.venv/bin/python tools/test.py

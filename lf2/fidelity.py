@@ -27,7 +27,7 @@ def divergences() -> pd.DataFrame:
     for p, cfg in configs.items(): table[p] = [str(getattr(cfg, s)) if s else "" for s in table["switch"]]
     return table[["#", "subject", "says", "released_code", "switch", *configs, "where", "remark"]]
 
-# %% ../nbs/82_fidelity.ipynb #2ff4c7f6
+# %% ../nbs/82_fidelity.ipynb #dac67a26
 def _variant(group, key, name, inference=None, **given): return dict(group=group, key=key, name=name, given=given, base={}, inference=inference)
 
 STUDY = [
@@ -53,9 +53,9 @@ STUDY = [
     _variant("source", "target-forwards", "target images shown to stage 1", target_forwards=True),
     _variant("profile", "released", "all of the newest released code", profile="released"),
 ]
-LOCAL = [dict(group="local", key=f"local-{level}-{method}", name=f"{level} detail: LF² against {name}", inference=None,
+LOCAL = [dict(group="local", key=f"local-{level}-{method}", name=f"{told} detail: LF² against {name}", inference=None,
               given=dict(method="lf2", local_detail=level), base=dict(method=method, local_detail=level))
-         for level in ("none", "default", "strong") for method, name in (("lf2-nofm", "LF² without FM"), ("baseline-3x", "the baseline, three batches"))]
+         for level, told in (("none", "no"), ("default", "default"), ("strong", "strong")) for method, name in (("lf2-nofm", "LF² without FM"), ("baseline-3x", "the baseline, three batches"))]
 FIXED = dict(preset="study", M=700, data_seed=0)
 DIRECTIONS, SEEDS = (("syn-duke", "syn-market"), ("syn-market", "syn-duke")), (0, 1, 2)
 
@@ -71,16 +71,17 @@ def study_runs(
             if given not in found.values(): found[key] = given
     return found
 
-# %% ../nbs/82_fidelity.ipynb #e9e03820
+# %% ../nbs/82_fidelity.ipynb #ee20de0b
 def smallest_effect(
     n:int,          # pairs
     level:float,    # of the two-sided test
     power:float=0.8 # how often it shall be found
 ) -> float:
     "The true mean, in standard deviations of the differences, that a paired t-test finds with this `power`."
-    bound, df = stats.t.ppf(1 - level/2, n - 1), n - 1
-    def missed(d): return stats.nct.cdf(bound, df, d*n**0.5) - stats.nct.cdf(-bound, df, d*n**0.5) - (1 - power)
-    return optimize.brentq(missed, 1e-6, 10*bound/n**0.5)
+    bound = stats.t.ppf(1 - level/2, n - 1)
+    root = np.sqrt(stats.chi2.ppf((np.arange(20_000) + .5)/20_000, n - 1)/(n - 1))    # of the sample variance, evenly in probability
+    def missed(d): return (stats.norm.cdf(bound*root - d) - stats.norm.cdf(-bound*root - d)).mean() - (1 - power)
+    return optimize.brentq(missed, 0, 10*bound)/n**0.5
 
 def holm_levels(
     p,              # (k,) p-values
@@ -150,7 +151,7 @@ def study_table(
         found[f"→ {target}"] = [np.mean([v for (s, t, _), v in d.items() if (s, t) == (source, target)] or [np.nan]) for d in pairs.values()]
     return found, pairs
 
-# %% ../nbs/82_fidelity.ipynb #c98e6eb7
+# %% ../nbs/82_fidelity.ipynb #00204dd4
 COLOURS = {"helps": "#2a7f4f", "hurts": "#b3402e"}
 
 def forest(
@@ -164,7 +165,7 @@ def forest(
     ax.axvspan(-1, 1, color="0.93", lw=0); ax.axvline(0, color="0.5", lw=.8)
     for y, (name, row) in enumerate(shown.iterrows()):
         colour = COLOURS.get(row["verdict"], INK)
-        for (_, target, _), d in pairs[name].items(): ax.plot(d, y, "^" if target == DIRECTIONS[0][1] else "v", color=colour, ms=4, alpha=.35, mew=0)
+        for (_, target, _), d in pairs[name].items(): ax.plot(d, y + .27, "^" if target == DIRECTIONS[0][1] else "v", color=colour, ms=4, alpha=.45, mew=0)
         if row["pairs"] > 1: ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
         ax.plot(row["effect"], y, "o", color=colour, ms=5)
     ax.set_yticks(range(len(shown)), shown.index, fontsize=8.5); ax.set_ylim(max(len(shown), 1) - .4, -.6)

@@ -7,6 +7,7 @@ __all__ = ['VARIANTS', 'Params', 'LF2']
 
 # %% ../nbs/20_lf2_method.ipynb #69f220f6
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from .features import unit
 from .fusion import FusionModule, pooled_product
 from .losses import softmax_triplet, whole_anchors
 from .network import ReIDNet, fresh_heads, stripes
+from .processes import share_out
 from .pretrain import reid_loss
 from .teacher import make_teacher, update_teacher
 
@@ -85,7 +87,8 @@ class LF2(Method):
         if self.fm and cfg.fm_train == "half": self.fm.half_open()
         self.bn_P0 = nn.BatchNorm1d(net.channels).requires_grad_(False) if self.fm and cfg.fm_bn == "running" else None
         self.classifier = nn.Linear(net.channels, classes, bias=False)
-        self.classes = classes
+        if self.local and cfg.batches == "shared": self.register_buffer("parts", torch.full((cfg.K, n_images), -1, dtype=torch.int64)) # labels of each part
+        self.register_buffer("classes", torch.tensor(classes), persistent=cfg.clustering == "dbscan")                                  # rows of the classifier in use
         self.trains = VARIANTS[cfg.method]["copies"] > 0
         parts = range(1, cfg.K + 1) if self.local else range(1, VARIANTS[cfg.method]["copies"])
         self.streams = [f"P{j}" for j in range(1 + len(parts))]
@@ -141,29 +144,28 @@ def refine(self:LF2, feats) -> dict:
 def label(self:LF2, feats, epoch) -> dict:
     "{stream: pseudo labels (N_t,)} by k-means; the copies of baseline-3x share theirs, `supervised` returns the truth."
     if self.truth is not None: return {"P0": self.truth}
-    found = {s: self.cluster(s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s)) for s, f in feats.items()}
-    labels = {s: np.asarray(found.get(s, found["P0"])) for s in self.streams}
-    self.classes = self.cfg.M if self.cfg.clustering != "dbscan" else int(labels["P0"].max()) + 1
-    if self.cfg.batches == "per-label" or not self.local: return labels
-    self.parts = {s: torch.from_numpy(v) for s, v in labels.items() if s != "P0"}
+    found = share_out({s: partial(self.cluster, s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s)) for s, f in feats.items()})
+    labels, self.centroids = {s: np.asarray(found.get(s, found["P0"])[0]) for s in self.streams}, found["P0"][1]
+    if self.cfg.clustering == "dbscan": self.classes.fill_(int(labels["P0"].max()) + 1)
+    if not hasattr(self, "parts"): return labels
+    self.parts.copy_(torch.from_numpy(np.stack([labels[s] for s in self.streams[1:]])))
     return {"P0": labels["P0"]}
 
 @patch
-def cluster(self:LF2, stream, x, seed) -> np.ndarray:
-    "Pseudo labels (N_t,) of unit-length features (N_t, C), −1 for DBSCAN's noise; keeps the centroids of P0."
+def cluster(self:LF2, stream, x, seed) -> tuple:
+    "Pseudo labels (N_t,) of unit-length features (N_t, C), −1 for DBSCAN's noise; and of P0 the centroids (M, C), else None."
     cfg = self.cfg
     if cfg.clustering == "dbscan":
         labels = dbscan(jaccard_distance(x, sparse=True), cfg.eps)
         if labels.max() < 0: raise RunError(f"DBSCAN with eps = {cfg.eps} finds no cluster in {stream}: raise eps.")
-        return labels
+        return labels, None
     found = kmeans(x, cfg.M, seed=seed) if cfg.clustering == "kmeans" else minibatch_kmeans(x, cfg.M, seed, 1500 if stream == "P0" else 900)
-    if stream == "P0": self.centroids = torch.from_numpy(found.centroids)
-    return found.labels
+    return found.labels, torch.from_numpy(found.centroids) if stream == "P0" else None
 
 @patch
 def clusterings(self:LF2, labels) -> dict:
     "{P0 … PK: labels (N_t,)}, also those without a stream."
-    return labels | {s: v.numpy() for s, v in getattr(self, "parts", {}).items()}
+    return labels | ({s: v.cpu().numpy() for s, v in zip(self.streams[1:], self.parts, strict=True)} if hasattr(self, "parts") else {})
 
 @patch
 @torch.no_grad()
@@ -197,7 +199,7 @@ def forward(self:LF2, stream, batch, step) -> dict:
 def global_terms(self:LF2, stream, f, labels) -> dict:
     "α L_ReID of the global features f (B, C), by its two terms."
     cfg = self.cfg
-    def classify(x): return self.classifier(x)[:, :self.classes]
+    def classify(x): return self.classifier(x)[:, :self.classes] if cfg.clustering == "dbscan" else self.classifier(x)
     terms = reid_loss(self.student, classify, f, labels, cfg.lam, cfg.m, cfg.smoothing, cfg.triplet, cfg.triplet_at)
     return {f"{k} {stream}": v * cfg.alpha/VARIANTS[cfg.method]["copies"] for k, v in terms.items()}
 
@@ -206,7 +208,7 @@ def local_terms(self:LF2, j, maps, pooled, whole, batch) -> dict:
     "γ L_tri of part j, and FM's terms where the teacher's maps `whole` are given."
     cfg, labels, anchors = self.cfg, batch.labels, None
     if cfg.batches == "shared":
-        labels = self.parts[f"P{j}"][batch.index].to(batch.labels.device)
+        labels = self.parts[j-1][batch.index.to(self.parts.device)]
         anchors = whole_anchors(labels) & (labels >= 0)
     f = self.student.expert(j, maps, pooled)
     terms = {f"tri P{j}": cfg.gamma * softmax_triplet(f, labels, anchors)}

@@ -84,8 +84,10 @@ def build_backbone(
 def gap(
     maps:torch.Tensor # (N, C, h, w)
 ) -> torch.Tensor:
-    "Global average pooling in float32: (N, C)."
-    return maps.float().mean((2, 3))
+    "Global average pooling in float32, of a float64 map in float64: (N, C)."
+    return _full(maps).mean((2, 3))
+
+def _full(x): return x if x.dtype == torch.float64 else x.float()
 
 def stripes(
     maps:torch.Tensor, # (N, C, H, W)
@@ -124,13 +126,13 @@ class ReIDNet(nn.Module):
         local = [gap(s) for s in stripes(maps, self.parts)]
         whole = torch.stack(local).mean(0)
         if self.pooling == "avg": return [whole, *local]
-        highest = [s.amax((2, 3)).float() for s in stripes(maps, self.parts)]
+        highest = [_full(s.amax((2, 3))) for s in stripes(maps, self.parts)]
         return [whole + torch.stack(highest).amax(0), *(a + b for a, b in zip(local, highest, strict=True))]
     def expert(self, j, maps, pooled):
         "f^Pj (N, C) of part j = 1 … K from the last map and its `pooled` features, float32."
         if self.expert_input == "pooled": return self.experts[j-1](pooled[j])
         part = stripes(maps, self.parts)[j-1]
-        return self.experts[j-1](torch.cat([gap(part), part.amax((2, 3)).float()], 1))
+        return self.experts[j-1](torch.cat([gap(part), _full(part.amax((2, 3)))], 1))
     def embed(self, maps):
         "Last map → the global feature, and for inference its concatenation with the local ones: dict of (N, C) and (N, (K+1)C)."
         whole, *local = pooled = self.pooled(maps)

@@ -63,7 +63,7 @@ def sweep(
     for part in folder.glob(f".{glob.escape(name)}*.part"): part.unlink(missing_ok=True)
 
 # %% ../nbs/01_records.ipynb #3176c56d
-DECIDING = ["config", "synthetic", "data", "batches", "network", "fusion", "teacher", "losses", "clustering", "features", "evaluation",
+DECIDING = ["config", "processes", "synthetic", "data", "batches", "network", "fusion", "teacher", "losses", "clustering", "features", "evaluation",
             "pretrain", "adapt"]
 
 def _git(*args):

@@ -59,14 +59,24 @@ def plan(given):
 
 def sort_out(runs, fixed, results):
     """[(name, parameters, record or None)]: which runs have left their record."""
+    from lf2.config import FIRST
     from lf2.records import read_records
     from lf2.tables import standard
 
-    records, found = read_records(results), []
+    records, found = [(FIRST | r["parameters"], r) for r in read_records(results)], []
     for name, params in runs:
-        mine = [r for r in records if all(r["parameters"].get(k) == v for k, v in params.items()) and standard(r, **fixed, **params)]
+        mine = [r for own, r in records if all(own.get(k) == v for k, v in params.items()) and standard(r, **fixed, **params)]
         found.append((name, params, mine[0] if mine else None))
     return found
+
+
+def jobs_of(given):
+    """How many runs at a time."""
+    from lf2.config import RunError
+
+    text = given.get("jobs", "1")
+    if not text.isdigit() or int(text) < 1: raise RunError(f"jobs = {text!r} is not a number of runs at a time: give 1 or more.")
+    return int(text)
 
 
 def foreign(found):
@@ -147,6 +157,18 @@ class Workers:
         finally: pool.shutdown(wait=True, cancel_futures=True)
 
 
+def in_rounds(rounds, jobs, logs):
+    """Makes the runs of each round, a list of (title, command), before those of the next; titles that failed, None when interrupted."""
+    logs.mkdir(parents=True, exist_ok=True)
+    workers, failed = Workers(min(jobs, sum(map(len, rounds))), logs), []
+    try:
+        for some in rounds: failed += workers.all(some)
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        return None
+    return failed
+
+
 def commands(missing, fixed, roots, results):
     """(title, command) of each missing run: tools/papermill_run.py run_adapt …"""
     for _, params in missing:
@@ -187,8 +209,7 @@ def main():
 
     results = (ROOT/(given.get("results_dir") or "results")).resolve()
     try:
-        jobs = int(given.get("jobs", "1")) if given.get("jobs", "1").isdigit() else 0
-        if jobs < 1: raise RunError(f"jobs = {given['jobs']!r} is not a number of runs at a time: give 1 or more.")
+        jobs = jobs_of(given)
         source, target, fixed, roots, runs = plan(given)
         found = sort_out(runs, fixed, results)
         tell(found)
@@ -201,14 +222,9 @@ def main():
     failed = []
     if given.get("runs", "1") != "0" and missing:
         logs = results/"runs"/"paper" if results != ROOT/"results" else ROOT/"runs"/"paper"
-        logs.mkdir(parents=True, exist_ok=True)
-        workers = Workers(min(jobs, len(missing)), logs)
         first = [m for m in missing if m[1]["method"] == "direct"]  # these make the source networks that all others begin with
-        try:
-            for some in (first, [m for m in missing if m not in first]): failed += workers.all(list(commands(some, fixed, roots, results)))
-        except KeyboardInterrupt:
-            print("stopped: the same command goes on from here", file=sys.stderr)
-            return 130
+        rounds = [list(commands(some, fixed, roots, results)) for some in (first, [m for m in missing if m not in first])]
+        if (failed := in_rounds(rounds, jobs, logs)) is None: return 130
     results.mkdir(parents=True, exist_ok=True)
     failed += draw(source, target, fixed, given, results)
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)

@@ -1,0 +1,95 @@
+"""The runs of the study in nbs/82_fidelity.ipynb, one factor at a time from profile=paper: `make study`.
+
+    make study                            # both directions, three seeds, M = 700, preset study
+    make study dry=1                      # only list which runs there are and which are missing
+    make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, profile or local
+    make study only=half,dbscan           # by their keys; the profile `paper`, which all are compared with, always comes along
+
+Records go to results/study/, or to results_dir=…; a run that has left its record is not made again. Stopped, the same command goes on
+where it stopped. Runs that share a source checkpoint wait for the first of them to make it. Other parameters go to every run.
+"""
+import json
+import os
+import sys
+
+from paper import foreign, in_rounds, jobs_of, raise_or_tell, sort_out, tell, value
+from papermill_run import ROOT, make_parameters, parameters
+
+OWN = ("seeds", "only", "jobs", "dry", "results_dir")
+
+
+def plan(given):
+    """What every run has, and per run its name and its own parameters."""
+    from lf2.config import RunError
+    from lf2.fidelity import DIRECTIONS, FIXED, LOCAL, SEEDS, STUDY, study_runs
+    from lf2.run import configure
+    from lf2.tables import numbers
+
+    every, words = [*STUDY, *LOCAL], [w for w in given.get("only", "").split(",") if w]
+    known = [*dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
+    for w in words:
+        if w not in known: raise RunError(f"only = {w!r} is no part of the study: choose from {', '.join(known)}.")
+    rows = [r for r in every if not words or {r["group"], r["key"]} & set(words)]
+    fixed = FIXED | {k: value(v) for k, v in given.items() if k not in OWN}
+    seeds = numbers(given.get("seeds")) or SEEDS
+    places = [dict(source=s, target=t, seed=seed) for seed in seeds for s, t in DIRECTIONS]
+    runs = [(key, own | place) for place in places for key, own in study_runs(rows).items()]
+    for _, own in runs: configure(fixed | own)  # a wrong parameter is told before hours are spent
+    return fixed, runs
+
+
+def source_of(fixed, own):
+    """What decides the source checkpoint of a run: runs with the same share it."""
+    from lf2.pretrain import SOURCE_PARAMS
+    from lf2.run import configure
+
+    cfg = configure(fixed | own)
+    return tuple(getattr(cfg, k) for k in SOURCE_PARAMS) + (getattr(cfg, "K", 2), cfg.target if cfg.target_forwards else None)
+
+
+def in_order(found, fixed):
+    """(the first missing run of every source checkpoint that no finished run has made, the other missing runs)."""
+    made, first, rest = {source_of(fixed, own) for _, own, record in found if record}, [], []
+    for name, own, record in found:
+        if record: continue
+        source = source_of(fixed, own)
+        (rest if source in made else first).append((name, own))
+        made.add(source)
+    return first, rest
+
+
+def commands(runs, fixed, results):
+    """(title, command) of each run: python -m lf2.run CONFIG.json."""
+    folder = results/"runs"/"configs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, own in runs:
+        title = f"{name}-{own['source']}-{own['target']}-{own['seed']}"
+        config = folder/f"{title}.json"
+        config.write_text(json.dumps(fixed | own | dict(results_dir=str(results))))
+        yield title, [sys.executable, "-m", "lf2.run", str(config)]
+
+
+def main():
+    given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
+    given.pop("PYTHON", None)
+    from lf2.config import RunError
+
+    results = (ROOT/(given.get("results_dir") or "results/study")).resolve()
+    try:
+        jobs, (fixed, runs) = jobs_of(given), plan(given)
+        found = sort_out(runs, fixed, results)
+        tell(found)
+        if any(record is None for *_, record in found) and (sentence := foreign(found)): raise_or_tell(sentence, given)
+    except (RunError, ValueError) as e:
+        print(f"{type(e).__name__}: {e}", file=sys.stderr)
+        return 1
+    rounds = in_order(found, fixed)
+    if given.get("dry", "0") not in ("0", "") or not any(rounds): return 0
+    failed = in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs, results/"runs"/"logs")
+    if failed is None: return 130
+    if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
+    print("draw it   execute nbs/82_fidelity.ipynb")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__": sys.exit(main())
