@@ -3,7 +3,7 @@
 
 PAPERMILL = .venv/bin/python tools/papermill_run.py
 .DEFAULT_GOAL := help
-.PHONY: help env adapt pretrain evaluate paper study test lab clean
+.PHONY: help env adapt pretrain evaluate paper study test soak lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ study: env ## what each difference between paper and released code is worth: onl
 
 test: env ## every notebook, one real papermill run, ruff, and the checks of tools/test.py
 	@.venv/bin/python tools/test.py
+
+soak: env ## the long checks: dozens of kills in all phases, 200 epochs (under 20 minutes)
+	@.venv/bin/python tools/test.py --soak
 
 lab: env ## JupyterLab in this folder
 	@.venv/bin/jupyter lab

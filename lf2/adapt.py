@@ -24,6 +24,7 @@ from .evaluation import evaluate
 from .features import extract
 from .network import autocast
 from .pretrain import Stepper
+from .processes import batch_statistics, bn_images, from_main, mean_over_processes, only_main, running_statistics, same_weights, share, world
 from .progress import bar
 from .records import atomic_path
 
@@ -158,25 +159,25 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
     "Step 2, `cfg.iters` iterations, or what is left of them: (mean of every loss term, {train: seconds}, images per second)."
     began = time.perf_counter()
     samplers = {s: IdentitySampler(v, camids, cfg.batch, cfg.instances, cfg.camera_aware) for s, v in labels.items()}
-    stepper = Stepper([p for p in method.parameters() if p.requires_grad], cfg.lr, cfg.weight_decay, precision)
+    method.train(); same_weights(method)
+    stepper = Stepper([p for p in method.parameters() if p.requires_grad], cfg.lr, cfg.weight_decay, precision, running_statistics(method))
     first = resume_epoch(stepper, begun)
     if begun: began -= begun["seconds"]
     live.set_description(f"epoch {epoch+1}/{cfg.epochs}")
-    method.train()
     for it in range(first, cfg.iters):
         step = epoch*cfg.iters + it
         for s, sampler in samplers.items():
-            rows = sampler.batch(generator(cfg.seed, "target", epoch, it, f"sampler {s}"))
-            x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase, erase_fill=cfg.erase_fill)
+            rows = sampler.batch(generator(cfg.seed, "target", epoch, it, f"sampler {s}"))[share(cfg.batch)]
+            x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase, erase_fill=cfg.erase_fill, whole=cfg.batch)
             batch = Batch(x, torch.from_numpy(labels[s])[rows].to(device), rows, torch.from_numpy(camids)[rows])
             with autocast(device, precision): terms = method(s, batch, step)
-            stepper.backward(terms, f"stage 2, epoch {epoch+1}, iteration {it+1}")
+            stepper.backward(terms, f"stage 2, epoch {epoch+1}, iteration {it+1} (last checkpoint: {f'epoch {epoch}' if epoch else 'none'})")
         stepper.step(); method.after_step(step); live.update(1)
         live.set_postfix_str("  ".join(f"{k} {v:.2f}" for k, v in stepper.means().items())
                              + f"  {cfg.batch*len(samplers)*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)
         if watch: watch(stepper, it + 1, f"stage 2, epoch {epoch+1}, iteration {it+1}", time.perf_counter() - began)
     seconds = time.perf_counter() - began
-    return stepper.means(), dict(train=seconds), cfg.batch*len(samplers)*cfg.iters/seconds
+    return mean_over_processes(stepper.means()), dict(train=seconds), cfg.batch*len(samplers)*cfg.iters/seconds
 
 # %% ../nbs/14_adapt.ipynb #1d7ebaaa
 @torch.no_grad()
@@ -210,7 +211,8 @@ def adapt(
     history, evaluations, labels, shown, start, begun = [], [], {}, {}, 0, None
     truth = target.train.pids if (target.train.pids >= 0).all() else None
     rows = followed_rows(target.train.pids, cfg.seed)
-    if found := load_checkpoint(folder, params):
+    batch_statistics(method, cfg, device)
+    if found := from_main(load_checkpoint, folder, params):
         start, tensors, extra = found
         history, evaluations, begun = extra["history"], [e for e in extra["evaluations"] if e["epoch"] <= start], extra["begun"]
         labels, shown = ({k.split(".")[1]: v.numpy() for k, v in tensors.items() if k.startswith(what)} for what in ("streams.", "labels."))
@@ -220,7 +222,7 @@ def adapt(
     log(f"went on after epoch {start}" + (f", iteration {begun['iteration']}" if begun else "") if found else "started")
     def save(epoch, it=0, tensors=None, **begun):
         named = {f"labels.{s}": torch.as_tensor(v) for s, v in shown.items()} | {f"streams.{s}": torch.as_tensor(v) for s, v in labels.items() if it}
-        save_checkpoint(folder, epoch, method.state_dict() | named | (tensors or {}), params, iteration=it, history=history, evaluations=evaluations, begun=begun or None)
+        only_main(save_checkpoint, folder, epoch, method.state_dict() | named | (tensors or {}), params, iteration=it, history=history, evaluations=evaluations, begun=begun or None)
     def save_half(stepper, it, seconds): # of the epoch that is under way
         tensors, rest = stepper.state()
         save(len(history), it, tensors, told=told, stepper=rest, seconds=seconds)
@@ -232,10 +234,10 @@ def adapt(
             if not begun:
                 feats, labels, told = label_target(method, arrays, cfg, epoch, truth, device, precision, live)
                 shown = method.clusterings(labels)
-                if epoch in moments(epochs): follow(folder, epoch, {k: v[rows] for k, v in feats.items()} | {f"clusters {k}": torch.as_tensor(v[rows]) for k, v in shown.items()})
+                if epoch in moments(epochs): only_main(follow, folder, epoch, {k: v[rows] for k, v in feats.items()} | {f"clusters {k}": torch.as_tensor(v[rows]) for k, v in shown.items()})
             if "losses" not in told:
                 with held(): losses, seconds, speed = train_epoch(method, arrays["train"], labels, target.train.camids, cfg, epoch, device, precision, live, begun, Watch(log, save_half))
-                told |= dict(epoch=epoch + 1, losses=losses, images_per_second=speed, seconds=told["seconds"] | seconds, warnings=warn_of_collapse(told, len(arrays["train"])))
+                told |= dict(epoch=epoch + 1, losses=losses, images_per_second=speed, processes=world(), bn_batch=bn_images(cfg), seconds=told["seconds"] | seconds, warnings=warn_of_collapse(told, len(arrays["train"])))
                 for text in told["warnings"]: warnings.warn(f"epoch {epoch+1}, {text}.", stacklevel=2)
             begun = None
             if test and ((epoch + 1) % cfg.eval_every == 0 or epoch + 1 == epochs):
@@ -250,7 +252,7 @@ def adapt(
             history.append(told)
             with held(): save(epoch + 1)
             log(epoch_line(told, evaluations)); end_if_asked(f"epoch {epoch+1} of stage 2 is saved")
-    return history, evaluations, read_followed(folder), shown
+    return history, evaluations, only_main(read_followed, folder) or {}, shown
 
 # %% ../nbs/14_adapt.ipynb #0e81bcd1
 def epoch_line(

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from .config import keyed_seed
 from .data import DataError
+from .processes import share
 from .progress import bar
 from .records import atomic_path, disk_error, sweep
 
@@ -147,11 +148,13 @@ def flip_crop(
     gen:torch.Generator,
     pad:int,                # black pixels added on every side before the crop
     flip:float,             # chance of a mirror image
+    whole:int|None=None,    # see `augment`
 ) -> torch.Tensor: # uint8 (B, 3, H, W)
     "Each image mirrored with chance `flip`, padded, and cut back to its size at a random place."
     B, _, H, W = images.shape
-    ys, xs = torch.randint(0, 2*pad + 1, (2, B), generator=gen).tolist()
-    mirror = (torch.rand(B, generator=gen) < flip).tolist()
+    n, mine = (whole, share(whole)) if whole else (B, slice(None))
+    ys, xs = torch.randint(0, 2*pad + 1, (2, n), generator=gen)[:, mine].tolist()
+    mirror = (torch.rand(n, generator=gen) < flip)[mine].tolist()
     padded, out = F.pad(images, (pad,)*4), torch.empty_like(images)
     for target, source, y, x, m in zip(out, padded, ys, xs, mirror, strict=True):
         crop = source[:, y:y+H, x:x+W]
@@ -193,14 +196,16 @@ def augment(
     flip:float=0.5,         # chance of a mirror image
     erase:float=0.0,        # chance of random erasing
     erase_fill:str="mean",  # "mean", or "released": see above
+    whole:int|None=None,    # images in the batch of which these are this process's share; all of it unless told
 ) -> torch.Tensor: # float32 (B, 3, H, W), normalised
     "Flip, pad + random crop, normalise, erase, on the images' device."
     B, _, H, W = images.shape
     if erase_fill not in ("mean", "released"): raise ValueError(f"erase_fill = {erase_fill!r} is unknown: choose 'mean' or 'released'.")
-    out = normalise(flip_crop(images, gen, round(10*H/256) if pad is None else pad, flip))
+    out = normalise(flip_crop(images, gen, round(10*H/256) if pad is None else pad, flip, whole))
     if erase <= 0: return out
     fill = MEAN.to(images.device) if erase_fill == "released" else 0.
-    chosen, boxes = torch.rand(B, generator=gen) < erase, erase_boxes(B, H, W, gen).T
+    n, mine = (whole, share(whole)) if whole else (B, slice(None))
+    chosen, boxes = torch.rand(n, generator=gen)[mine] < erase, erase_boxes(n, H, W, gen).T[mine]
     for i in chosen.nonzero().flatten().tolist():
         top, bottom, left, right = boxes[i].tolist()
         out[i, :, top:bottom, left:right] = fill

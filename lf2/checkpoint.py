@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['save_checkpoint', 'load_checkpoint', 'optimizer_tensors', 'load_optimizer', 'only_me', 'Log', 'Stopped', 'stopped',
-           'end_if_asked', 'stoppable', 'held', 'Watch']
+           'asked', 'end_if_asked', 'stoppable', 'held', 'Watch']
 
 # %% ../nbs/12_checkpoint.ipynb #f552901f
 import contextlib, hashlib, json, os, re, signal, socket, time, warnings
@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from .config import RunError
+from .processes import all_here, is_main, largest, world
 from .records import atomic_path, disk_error, sweep
 
 # %% ../nbs/12_checkpoint.ipynb #e4cd7703
@@ -97,7 +98,8 @@ def only_me(
     folder:str|Path, # made if need be
     wait:bool=False  # for another process that is in it, instead of a RunError
 ):
-    "A lock on the folder, swept of what killed processes left."
+    "A lock on the folder, swept of what killed processes left; of several processes the main one holds it."
+    if not is_main(): yield; return
     folder = Path(folder)
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise disk_error(folder, e) from e
@@ -106,7 +108,7 @@ def only_me(
     except OSError as e:
         if not isinstance(e, filelock.Timeout): raise disk_error(folder, e) from e
         who = owner.read_text() if owner.exists() else "another process"
-        if not wait: raise RunError(f"run {folder.name} is already under way in {who}: wait for it, or stop it first.") from None
+        if not wait or world() > 1: raise RunError(f"run {folder.name} is already under way in {who}: wait for it, or stop it first.") from None
         warnings.warn(f"{who} is at work on {folder.name}: waiting for it.", stacklevel=3)
         lock.acquire()
     try:
@@ -117,7 +119,7 @@ def only_me(
 
 # %% ../nbs/12_checkpoint.ipynb #fe789d7e
 class Log:
-    "`log(line)` appends the line to log.txt with the time; the line of an epoch only once per run."
+    "`log(line)` appends the line to log.txt with the time; the line of an epoch only once per run, and of several processes the main one's."
     def __init__(self,
         folder:str|Path # of the run
     ): self.path = Path(folder)/"log.txt"
@@ -128,6 +130,7 @@ class Log:
         "How many lines since then begin with `what`."
         return sum(line.split("  ", 1)[-1].startswith(what) for line in self.text().splitlines())
     def __call__(self, line):
+        if not is_main(): return
         try:
             text = self.text()
             if line.startswith("epoch ") and f"  {line}\n" in text: return
@@ -148,9 +151,14 @@ def stopped(saved="the last checkpoint counts") -> Stopped:
     e.signal = _Stop.asked
     return e
 
+def asked():
+    "The signal that came, to this or to another process of the run: all must call, and all learn of it."
+    _Stop.asked = largest(_Stop.asked or 0) or None
+    return _Stop.asked
+
 def end_if_asked(saved):
     "Raises the Stopped that was held back, if any."
-    if _Stop.asked: raise stopped(saved)
+    if asked(): raise stopped(saved)
 
 @contextlib.contextmanager
 def stoppable():
@@ -184,7 +192,7 @@ class Watch:
         if time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
             self.log("  ".join([where, *(f"{k} {v:.3f}" for k, v in stepper.means().items())]))
-        if _Stop.asked:
-            self.save(stepper, it, seconds)
+        if asked():
+            self.save(stepper, it, seconds); all_here()
             self.log(f"stopped by {signal.Signals(_Stop.asked).name} at {where}")
             end_if_asked(f"{where} is saved")

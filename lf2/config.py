@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'PROFILES', 'RULES', 'TYPES', 'FIRST', 'RunError', 'ConfigError', 'project_root', 'keyed_seed', 'param',
-           'Core', 'matched_momentum', 'resolve', 'config_table', 'result_params', 'identity', 'params_hash',
-           'new_names', 'code_hash']
+           'Core', 'matched_momentum', 'check_shares', 'resolve', 'config_table', 'result_params', 'identity',
+           'params_hash', 'new_names', 'code_hash']
 
 # %% ../nbs/00_config.ipynb #dc1872af
 import ast, configparser, difflib, hashlib, math, os, reprlib
@@ -97,7 +97,10 @@ class Core:
     eval_every:int = param(None, "epochs between evaluations; the last one is always evaluated", low=1)
     device:str     = param("auto", "cuda when there is one, else cpu", choices=("auto", "cpu", "cuda"), result=False)
     precision:str  = param("auto", "of the networks; losses, distances and clustering are always float32", choices=("auto", "fp32", "bf16", "fp16"))
-    threads:int    = param(None, "CPU threads, all unless told", low=1, result=False)
+    threads:int    = param(None, "CPU threads of a process, all unless told", low=1, result=False)
+    processes:int  = param(1, "processes that share the run: one per GPU, or any number on CPUs", low=1, result=False)
+    bn:str         = param("local", "batch normalisation of each process's share, or (on GPUs) of all", choices=("local", "sync"), result=False)
+    bn_batch:int   = param(None, "images behind one BN statistic: the process's share unless told", source="not stated; released code: 32", low=2)
     deterministic:bool=param(False, "on CUDA, only algorithms that repeat to the bit, and slower; a CPU needs no telling", result=False)
     resume:str     = param("auto", "auto: a finished run is returned and an interrupted one goes on; never: start anew", choices=("auto", "never"), result=False)
     results_dir:str= param(None, "where the record goes", result=False)
@@ -141,6 +144,19 @@ RULES = {
     "cache_dir": lambda p: str(project_root()/"cache"),
 }
 
+# %% ../nbs/00_config.ipynb #dc319797
+RULES["bn_batch"] = lambda p: p["batch"] if p["bn"] == "sync" else p["batch"]//p["processes"]
+
+def check_shares(
+    p:dict # parameter → value
+):
+    "A ConfigError where the processes cannot share the batch, or where `bn_batch` does not divide their shares."
+    n, identities, bn_batch = p["processes"], p["batch"]//p["instances"], p["bn_batch"]
+    if identities % n: raise ConfigError(f"processes = {n} does not divide the {identities} identities of a batch (batch = {p['batch']}, instances = {p['instances']}): choose a divisor.")
+    if bn_batch and p["bn"] == "sync" and bn_batch != p["batch"]: raise ConfigError(f"bn_batch = {bn_batch} with bn = 'sync', which takes all {p['batch']} images of a batch: leave one of them out.")
+    if bn_batch and p["bn"] == "local" and p["batch"]//n % bn_batch:
+        raise ConfigError(f"bn_batch = {bn_batch} does not divide the {p['batch']//n} images that each of {n} processes has of a batch: choose a divisor, or fewer processes.")
+
 # %% ../nbs/00_config.ipynb #036fe67e
 TYPES = {t.__name__: t for t in (bool, int, float, str)} # of annotations that a module keeps as text
 
@@ -152,7 +168,8 @@ def _checked(name, value, f):
     if typ is str and isinstance(value, os.PathLike): value = os.fspath(value)
     if not isinstance(value, typ) or (isinstance(value, bool) and typ is not bool):
         raise ConfigError(f"parameter {name} = {shown} is of type {type(value).__name__}: give a value of type {typ.__name__}.")
-    if typ is str and not value.isprintable(): raise ConfigError(f"parameter {name} = {shown} holds a character that cannot be printed: leave it out.")
+    if typ is str and any(c < " " or "\ud800" <= c <= "\udfff" for c in value):
+        raise ConfigError(f"parameter {name} = {shown} holds a control character or bytes that are no UTF-8: leave them out.")
     if typ is float and not math.isfinite(value): raise ConfigError(f"parameter {name} = {shown} is not a finite number: give one.")
     if md["choices"] and value not in md["choices"]:
         raise ConfigError(f"parameter {name} = {shown} is unknown: choose one of {', '.join(map(str, md['choices']))}.")
@@ -189,6 +206,7 @@ def resolve(
         layer = next((n for n, d in layers.items() if d.get(k) is not None), None)
         values[k], origin[k] = (layers[layer][k], layer) if layer else (None, "default")
     values = {k: v if v is None else _checked(k, v, known[k]) for k, v in values.items()}
+    check_shares(values)
     for k, rule in RULES.items():
         if k in known and values[k] is None: values[k], origin[k] = _checked(k, rule(values), known[k]), "rule"
     cfg = cls(**values)
@@ -215,8 +233,9 @@ FIRST = {k: PROFILES["paper"][k] for k in PROFILES["paper"] if k not in ("lam", 
 def identity(
     params:dict # parameter → value
 ) -> dict:
-    "`params` without those that came later and still have their first value, listed in `FIRST`."
-    return {k: v for k, v in params.items() if k not in FIRST or v != FIRST[k]}
+    "`params` without those that came later and still have their first value, listed in `FIRST`; that of `bn_batch` is the whole batch."
+    first = FIRST | dict(bn_batch=params.get("batch"))
+    return {k: v for k, v in params.items() if k not in first or v != first[k]}
 
 def params_hash(
     params:dict, # anything JSON-like with a stable repr

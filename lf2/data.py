@@ -48,13 +48,13 @@ class BadImages(DataError):
     "Images that cannot be decoded; `.files` maps every path to the reason."
     def __init__(self, files):
         self.files = files
-        shown = ", ".join(f"{printable(p)} ({why})" for p, why in list(files.items())[:10]) + (f" and {len(files)-10} more" if len(files) > 10 else "")
+        shown = ", ".join(printable(f"{p} ({why})") for p, why in list(files.items())[:10]) + (f" and {len(files)-10} more" if len(files) > 10 else "")
         super().__init__(f"{len(files)} unreadable image(s): {shown}; mend or remove them, or leave them out with on_bad_image='skip'.")
 
 class DataWarning(UserWarning):
     "Something unusual that does not stop the load."
 
-def warn(text): warnings.warn(text, DataWarning, stacklevel=3)
+def warn(text): warnings.warn(printable(text), DataWarning, stacklevel=3)
 
 # %% ../nbs/03_data.ipynb #4facb576
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
@@ -261,7 +261,7 @@ def list_images(
     found, home = [], os.path.realpath(folder) + os.sep
     for here, folders, files in os.walk(folder, onerror=_raise):
         for p in sorted(Path(here, f) for f in folders if os.path.islink(os.path.join(here, f))):
-            warn(f"{printable(p)} is a link to a folder and was not entered: copy the images it leads to, if there are any.")
+            warn(f"{p} is a link to a folder and was not entered: copy the images it leads to, if there are any.")
         found += [p for f in files if (p := Path(here, f)).suffix.lower() in SUFFIXES and not f.startswith(".")]
     odd = sorted(printable(p) for p in found if not p.is_file() or (p.is_symlink() and not os.path.realpath(p).startswith(home)))
     if odd: raise DataError(f"{len(odd)} of {len(found)} images below {printable(folder)} are no files in it but pipes, broken links or links that lead out of it "

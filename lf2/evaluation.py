@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from .clustering import as_features, k_reciprocal_encoding, nearest, runs, shared_weight
+from .processes import all_rows, share
 
 # %% ../nbs/11_evaluation.ipynb #f65f8f21
 def same_identity(q_pids, g_pids):
@@ -106,9 +107,13 @@ def evaluate(
     q_camids, g_camids,    # cameras
     chunk:int=256          # queries at a time; memory grows with chunk × G
 ) -> Evaluation:
-    "CMC, mAP and mINP by the Market-1501 single-query protocol, ranked by cosine similarity, ties counted against the query."
-    ids = checked_ids(q_pids, g_pids, q_camids, g_camids, (len(q_feats), len(g_feats)))
-    return from_ranks(*match_ranks(cosine_rows(q_feats, g_feats), ids, chunk), len(ids[0]))
+    "CMC, mAP and mINP by the Market-1501 single-query protocol, ranked by cosine similarity, ties counted against the query; several processes share the queries."
+    q_pids, g_pids, q_camids, g_camids = checked_ids(q_pids, g_pids, q_camids, g_camids, (len(q_feats), len(g_feats)))
+    mine = share(len(q_pids))
+    similarity = cosine_rows(q_feats, g_feats)
+    rows, ranks = match_ranks(lambda queries: similarity(queries + mine.start), (q_pids[mine], g_pids, q_camids[mine], g_camids), chunk)
+    rows, ranks = (all_rows(torch.from_numpy(a)).numpy() for a in (rows + mine.start, ranks))
+    return from_ranks(rows, ranks, len(q_pids))
 
 # %% ../nbs/11_evaluation.ipynb #044f9d62
 def evaluate_distances(

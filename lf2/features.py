@@ -11,6 +11,7 @@ import torch
 
 from .batches import normalise
 from .network import autocast
+from .processes import all_rows, share
 from .progress import bar
 
 # %% ../nbs/10_features.ipynb #54fa4abc
@@ -25,9 +26,11 @@ def extract(
     precision:str="fp32",       # of the network: "fp32", "bf16", "fp16"
     desc:str="",                # title of the live bar, none unless given
 ) -> dict:                      # {name: (N, d) float32 on the CPU}
-    "Features of the images in their order, fn(x) and fn(mirrored x) averaged; an image set of length 0 is a ValueError."
+    "Features of the images in their order, fn(x) and fn(mirrored x) averaged; several processes share the work, and all of them must call. No image is a ValueError."
     rows = np.arange(len(images)) if rows is None else np.asarray(rows)
     if not len(rows): raise ValueError("features of 0 images were asked for: pass at least one image.")
+    mine = share(len(rows))
+    rows = rows[mine] if mine.stop > mine.start else rows[:1]   # one image too many tells a process without a share names and sizes
     out, at = {}, 0
     with bar(total=len(rows), desc=desc, unit="img", disable=not desc) as live:
         for part in np.array_split(rows, range(batch, len(rows), batch)):
@@ -37,7 +40,7 @@ def extract(
                 if mirror: found = {k: (v.float() + flipped.float())/2 for (k, v), flipped in zip(found.items(), fn(x.flip(3)).values(), strict=True)}
             for k, v in found.items(): out.setdefault(k, torch.empty(len(rows), v.shape[1]))[at:at+len(part)] = v.float().cpu()
             at += len(part); live.update(len(part))
-    return out
+    return {k: all_rows(v[:mine.stop - mine.start]) for k, v in out.items()}
 
 # %% ../nbs/10_features.ipynb #ee156dbb
 def unit(

@@ -7,6 +7,7 @@ __all__ = ['VARIANTS', 'Params', 'LF2']
 
 # %% ../nbs/20_lf2_method.ipynb #69f220f6
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from .features import unit
 from .fusion import FusionModule, pooled_product
 from .losses import softmax_triplet, whole_anchors
 from .network import ReIDNet, fresh_heads, stripes
+from .processes import share_out
 from .pretrain import reid_loss
 from .teacher import make_teacher, update_teacher
 
@@ -142,24 +144,23 @@ def refine(self:LF2, feats) -> dict:
 def label(self:LF2, feats, epoch) -> dict:
     "{stream: pseudo labels (N_t,)} by k-means; the copies of baseline-3x share theirs, `supervised` returns the truth."
     if self.truth is not None: return {"P0": self.truth}
-    found = {s: self.cluster(s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s)) for s, f in feats.items()}
-    labels = {s: np.asarray(found.get(s, found["P0"])) for s in self.streams}
+    found = share_out({s: partial(self.cluster, s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s)) for s, f in feats.items()})
+    labels, self.centroids = {s: np.asarray(found.get(s, found["P0"])[0]) for s in self.streams}, found["P0"][1]
     if self.cfg.clustering == "dbscan": self.classes.fill_(int(labels["P0"].max()) + 1)
     if not hasattr(self, "parts"): return labels
     self.parts.copy_(torch.from_numpy(np.stack([labels[s] for s in self.streams[1:]])))
     return {"P0": labels["P0"]}
 
 @patch
-def cluster(self:LF2, stream, x, seed) -> np.ndarray:
-    "Pseudo labels (N_t,) of unit-length features (N_t, C), −1 for DBSCAN's noise; keeps the centroids of P0."
+def cluster(self:LF2, stream, x, seed) -> tuple:
+    "Pseudo labels (N_t,) of unit-length features (N_t, C), −1 for DBSCAN's noise; and of P0 the centroids (M, C), else None."
     cfg = self.cfg
     if cfg.clustering == "dbscan":
         labels = dbscan(jaccard_distance(x, sparse=True), cfg.eps)
         if labels.max() < 0: raise RunError(f"DBSCAN with eps = {cfg.eps} finds no cluster in {stream}: raise eps.")
-        return labels
+        return labels, None
     found = kmeans(x, cfg.M, seed=seed) if cfg.clustering == "kmeans" else minibatch_kmeans(x, cfg.M, seed, 1500 if stream == "P0" else 900)
-    if stream == "P0": self.centroids = torch.from_numpy(found.centroids)
-    return found.labels
+    return found.labels, torch.from_numpy(found.centroids) if stream == "P0" else None
 
 @patch
 def clusterings(self:LF2, labels) -> dict:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .processes import gathered
+
 # %% ../nbs/08_losses.ipynb #8fe7dad7
 def distance(
     a:Tensor,  # (N, d)
@@ -59,7 +61,7 @@ def batch_hard_triplet(
     "Hinge triplet loss, Eqs. (2) and (9) without their leading minus; one identity only, or a negative margin, raises ValueError"
     if margin < 0: raise ValueError(f"margin m = {margin} is negative: choose m ≥ 0, for example 0.3.")
     with torch.autocast(feats.device.type, enabled=False):
-        d_positive, d_negative = hardest_distances(full_precision(feats), pids)
+        d_positive, d_negative = hardest_distances(gathered(full_precision(feats)), gathered(pids))
         return F.relu(margin + d_positive - d_negative).mean()
 
 # %% ../nbs/08_losses.ipynb #f42af957
@@ -69,19 +71,22 @@ def softmax_triplet(
     anchors:Tensor|None=None,  # (B,) bool: those whose terms are averaged; None: all, an empty choice gives 0
 ) -> Tensor:       # scalar, at least float32
     "Softmax triplet loss, Eqs. (6) and (7), with unsquared distances; one identity only raises ValueError"
+    if anchors is not None: anchors = gathered(anchors.to(torch.uint8)).bool()
     if anchors is not None and not anchors.any(): return 0 * full_precision(feats).sum()
     with torch.autocast(feats.device.type, enabled=False):
-        d_positive, d_negative = hardest_distances(full_precision(feats), pids)
+        d_positive, d_negative = hardest_distances(gathered(full_precision(feats)), gathered(pids))
         terms = F.softplus(d_positive - d_negative)
         return terms.mean() if anchors is None else terms[anchors].mean()
+
 
 # %% ../nbs/08_losses.ipynb #c8929b85
 def whole_anchors(
     pids:Tensor,   # (B,) identities or pseudo labels
 ) -> Tensor:       # (B,) bool
-    "Which images have both a positive, another image of their label, and a negative"
-    same = (pids[:, None] == pids).sum(1)
-    return (same > 1) & (same < len(pids))
+    "Which images have both a positive, another image of their label, and a negative, in the batch of all processes"
+    everyone = gathered(pids)
+    same = (pids[:, None] == everyone).sum(1)
+    return (same > 1) & (same < len(everyone))
 
 def global_triplet(
     feats:Tensor,  # (B, d)

@@ -20,6 +20,7 @@ from .checkpoint import Log, Watch, end_if_asked, held, load_checkpoint, load_op
 from .config import RunError, code_hash, keyed_seed, params_hash
 from .losses import cross_entropy, global_triplet
 from .network import ReIDNet, autocast, make_network, pick_device, weights_key
+from .processes import average, batch_statistics, from_main, mean_over_processes, only_main, running_statistics, same_weights, share
 from .progress import bar
 
 # %% ../nbs/13_pretrain.ipynb #bbd65580
@@ -80,10 +81,12 @@ class Stepper:
         params,        # to be trained
         lr,            # Adam's rate
         weight_decay,  # Adam's L2 term
-        precision      # "fp32", "bf16" or "fp16"
+        precision,     # "fp32", "bf16" or "fp16"
+        statistics=()  # of batch normalisation, averaged over the processes with the gradients
     ):
         self.opt = torch.optim.Adam(params, lr=lr, weight_decay=weight_decay)
         self.scaler = torch.amp.GradScaler(enabled=precision == "fp16")
+        self.statistics = list(statistics)
         self.sums, self.count = {}, 0
     def backward(self, terms, where):
         "{term: scalar loss} of one batch: checked, summed, back-propagated, noted; `where` is for the error."
@@ -92,7 +95,8 @@ class Stepper:
         self.scaler.scale(sum(terms.values())).backward()
         for k, v in terms.items(): self.sums[k] = self.sums.get(k, 0.) + v.item()
     def step(self):
-        "One step of Adam with the gradients added up since the last."
+        "One step of Adam with the gradients added up since the last, averaged over the processes."
+        average([p.grad for group in self.opt.param_groups for p in group["params"] if p.grad is not None] + self.statistics)
         check_gradients(self.opt, self.scaler, self.where, self.means())
         self.scaler.step(self.opt); self.scaler.update(); self.opt.zero_grad(set_to_none=True)
         self.count += 1
@@ -114,9 +118,9 @@ def restore(self:Stepper, tensors, rest):
     self.scaler.load_state_dict(rest["scaler"])
 
 # %% ../nbs/13_pretrain.ipynb #5ba65693
-SOURCE_MODULES = ["synthetic", "data", "batches", "network", "losses", "pretrain"]
+SOURCE_MODULES = ["processes", "synthetic", "data", "batches", "network", "losses", "pretrain"]
 SOURCE_PARAMS = ("source", "data_seed", "scale", "ids", "pattern", "height", "width", "arch", "weights", "neck", "pretrain_epochs", "pretrain_iters", "pretrain_lr",
-                 "batch", "instances", "weight_decay", "lam", "m", "smoothing", "seed",
+                 "batch", "instances", "bn_batch", "weight_decay", "lam", "m", "smoothing", "seed",
                  "local_detail", "warmup", "source_triplet", "target_forwards", "camera_aware")
 
 def source_params(
@@ -146,22 +150,24 @@ def pretrain(
     params = source_params(cfg, data_key, precision, target and target[1])
     folder = Path(runs_dir)/f"source-{cfg.source}-{cfg.seed}-{params_hash(params)}"
     classes, labels = np.unique(pids, return_inverse=True)
-    net = make_network(cfg).to(device)
+    net = batch_statistics(make_network(cfg).to(device), cfg, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed_seed(cfg.seed, "source classifier"))
         classifier = nn.Linear(net.channels, len(classes), bias=False).to(device)
-    stepper = Stepper([p for p in [*net.parameters(), *classifier.parameters()] if p.requires_grad], cfg.pretrain_lr, cfg.weight_decay, precision)
+    stepper = Stepper([p for p in [*net.parameters(), *classifier.parameters()] if p.requires_grad], cfg.pretrain_lr, cfg.weight_decay, precision,
+                      running_statistics(net.train()))
     both, history, start, first = nn.ModuleDict(dict(net=net, classifier=classifier)), [], 0, 0
     def save(epoch, it=0, seconds=0.):
         tensors, rest = stepper.state()
-        save_checkpoint(folder, epoch, both.state_dict() | tensors, params, iteration=it, history=history, stepper=rest, seconds=seconds)
+        only_main(save_checkpoint, folder, epoch, both.state_dict() | tensors, params, iteration=it, history=history, stepper=rest, seconds=seconds)
     with only_me(folder, wait=True):
         before = 0.
-        if found := load_checkpoint(folder, params):
+        if found := from_main(load_checkpoint, folder, params):
             start, tensors, extra = found
             history, first, before = extra["history"], extra["iteration"], extra["seconds"]
             both.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optimizer.")})
             stepper.restore(tensors, extra["stepper"])
+        same_weights(both)
         sampler, log = IdentitySampler(labels, camids, cfg.batch, cfg.instances, cfg.camera_aware), Log(folder)
         unlabelled = target[0] if cfg.target_forwards else None
         if start < cfg.pretrain_epochs: log(f"went on after epoch {start}, iteration {first}" if found else "started")
@@ -184,22 +190,22 @@ def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device
     if not first: stepper.sums, stepper.count = {}, 0
     net.train()
     for it in range(first, cfg.pretrain_iters):
-        rows = sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))
-        x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment"))
+        rows = sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))[share(cfg.batch)]
+        x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment"), whole=cfg.batch)
         with autocast(device, precision): maps = net(x)
         terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels)[rows].to(device), cfg.lam, cfg.m, cfg.smoothing, cfg.source_triplet)
         if unlabelled is not None: _show(net, unlabelled, cfg, epoch, it, device, precision)
-        stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1}")
+        stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1} (last checkpoint: {f'epoch {epoch}' if epoch else 'none'})")
         stepper.step(); live.update(1)
         live.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in stepper.means().items()) + f"  {cfg.batch*(it+1)/(time.perf_counter()-began):,.0f} img/s", refresh=False)
         if watch: watch(stepper, it + 1, f"stage 1, epoch {epoch+1}, iteration {it+1}", time.perf_counter() - began)
-    return stepper.means() | dict(epoch=epoch + 1, lr=rate, seconds=time.perf_counter() - began)
+    return mean_over_processes(stepper.means()) | dict(epoch=epoch + 1, lr=rate, seconds=time.perf_counter() - began)
 
 # %% ../nbs/13_pretrain.ipynb #dbb46721
 @torch.no_grad()
 def _show(net, images, cfg, epoch, it, device, precision):
     "A forward of `cfg.batch` random target images, which moves the BN statistics of backbone and neck and nothing else."
-    rows = torch.randint(len(images), (cfg.batch,), generator=generator(cfg.seed, "source", epoch, it, "target rows"))
-    x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment target"))
+    rows = torch.randint(len(images), (cfg.batch,), generator=generator(cfg.seed, "source", epoch, it, "target rows"))[share(cfg.batch)]
+    x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment target"), whole=cfg.batch)
     with autocast(device, precision): maps = net(x)
     net.neck(net.pooled(maps)[0])

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['configure', 'runs_dir', 'load_data', 'contents', 'need_splits', 'what_decides', 'run_id', 'Phases', 'told',
-           'repeatable', 'one_sentence', 'run', 'keep', 'make_record', 'evaluate_teacher', 'read_config', 'main']
+           'started_run', 'going_on', 'with_bn_batch', 'finished', 'begin', 'repeatable', 'one_sentence', 'run', 'keep',
+           'make_record', 'evaluate_teacher', 'read_config', 'main']
 
 # %% ../nbs/70_run.ipynb #22eca0c1
-import contextlib, hashlib, json, os, re, resource, sys, time, warnings
-from dataclasses import asdict
+import contextlib, hashlib, json, os, re, resource, sys, tempfile, time, warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -24,6 +25,8 @@ from .features import extract
 from .methods import find_method
 from .network import load_network, pick_device, save_network, weights_key
 from .pretrain import pretrain
+from .processes import agree, all_rows, bn_images, from_main, is_main, joined, launch, main_first, only_main, started, world
+from .progress import _OneLine
 from .records import DECIDING, atomic_path, disk_error, provenance, read_record, sweep, write_record
 from .synthetic import fingerprint
 
@@ -106,6 +109,56 @@ def told(notes):
         notes.append(re.sub(r"(?<![\w.])/\S*/", "", text))   # no folder of this machine in a record
         warnings.warn(text, DataWarning, stacklevel=2)
 
+# %% ../nbs/70_run.ipynb #8f32b6ea
+def started_run(
+    cfg,       # its configuration
+    given:dict # parameter → value
+) -> dict:
+    "The record of a run on `cfg.processes` processes of this machine, which are started for it; their failure is a RunError."
+    with tempfile.TemporaryDirectory() as tmp:
+        config = Path(tmp)/"config.json"
+        config.write_text(json.dumps(given, default=str))
+        out = launch("-m", "lf2.run", config, processes=cfg.processes, show=_OneLine().write)
+    name = json.loads(out.splitlines()[-1])["run_id"]
+    return read_record(Path(cfg.results_dir)/f"{name}.json")
+
+def going_on(
+    cfg,         # a resolved configuration
+    keys:dict,   # `contents` of the splits used
+    precision:str# of the networks
+) -> int:
+    "The `bn_batch` of the configuration or, where nobody chose one, of the interrupted run that it goes on with."
+    def place(size):
+        name = run_id(cfg, what_decides(with_bn_batch(cfg, size), keys, precision))
+        return runs_dir(cfg)/name, Path(cfg.results_dir)/f"{name}.json"
+    if cfg.origin["bn_batch"] != "rule" or cfg.bn == "sync" or cfg.resume != "auto" or (place(cfg.bn_batch)[0]/"config.json").exists(): return cfg.bn_batch
+    identities, share = cfg.batch//cfg.instances, cfg.batch//world()
+    for size in (cfg.batch//n for n in range(1, identities + 1) if identities % n == 0):
+        folder, record = place(size)
+        begun = (folder/"config.json").exists() if share % size == 0 else any(folder.glob("epoch_*.json"))
+        if begun and not record.exists():
+            warnings.warn(f"this goes on with the interrupted run {folder.name}, in which batch normalisation sees {size} images: {share} are at hand, bn_batch={share} starts a run of its own.", DataWarning, stacklevel=2)
+            return size
+    return cfg.bn_batch
+
+def with_bn_batch(cfg, size):
+    "The configuration with another `bn_batch`."
+    new = replace(cfg, bn_batch=size)
+    object.__setattr__(new, "origin", cfg.origin | (dict(bn_batch="the interrupted run") if size != cfg.bn_batch else {}))
+    return new
+
+# %% ../nbs/70_run.ipynb #c8111152
+def finished(cfg, path, folder):
+    "The record of a run that is finished and need not be made again, else None."
+    if cfg.resume == "auto" and path.exists() and (folder/"teacher.safetensors").exists(): return read_record(path)
+
+def begin(cfg, path, folder):
+    "Makes the run's folder ready: config.json, no leavings, and with resume='never' no checkpoint."
+    sweep(path.parent, path.name)
+    if cfg.resume == "never":
+        for old in (*folder.glob("epoch_*"), *folder.glob("followed_*")): old.unlink()
+    with atomic_path(folder/"config.json") as part: part.write_text(json.dumps(asdict(cfg), indent=1))
+
 # %% ../nbs/70_run.ipynb #b3ea9c3d
 def repeatable():
     "Only deterministic algorithms from here on, on CUDA as well; torch raises where there is none."
@@ -128,9 +181,12 @@ def run(
     "One run from configuration to record; every failure is a RunError of one sentence."
     try:
         cfg = configure((given or {}) | kw)
+        if cfg.processes > started() == 1: return started_run(cfg, (given or {}) | kw)
+        if started() not in (1, cfg.processes): raise RunError(f"processes = {cfg.processes}, but {started()} were started: leave the parameter out, or start as many.")
         if cfg.threads: torch.set_num_threads(cfg.threads)
         if cfg.deterministic: repeatable()
-        return _run(cfg, *pick_device(cfg.device, cfg.precision))
+        device, precision = pick_device(cfg.device, cfg.precision)
+        with joined(device): return _run(cfg, device, precision)
     except RunError: raise
     except (ValueError, OSError, MemoryError, torch.OutOfMemoryError) as e: raise one_sentence(e) from e
 
@@ -145,17 +201,16 @@ def _run(cfg, device, precision):
             if needed and (data.train.pids < 0).any(): raise RunError(f"data set {data.name!r} has images of unknown identity and {'is to be learned from with labels' if data is target else 'is the source'}: name the identities in `pattern`, or choose another.")
         splits = dict(source=source.train, train=target.train) | {s: v for s, v in (("query", target.query), ("gallery", target.gallery)) if len(target.query) and len(target.gallery)}
         keys = {s: contents(v) for s, v in splits.items()}
+    with told(notes): cfg = with_bn_batch(cfg, from_main(going_on, cfg, keys, precision))
     decides = what_decides(cfg, keys, precision)
+    agree(decides | dict(processes=world(), code=made_with["code"], torch=made_with["versions"]["torch"]))
     name = run_id(cfg, decides)
     path, folder = Path(cfg.results_dir)/f"{name}.json", runs_dir(cfg)/name
-    if path.exists() and (folder/"teacher.safetensors").exists() and cfg.resume == "auto": return read_record(path)
+    if found := from_main(finished, cfg, path, folder): return found
     find_method(cfg.method)[0].check(cfg, len(target.train))
     with only_me(folder):
-        sweep(path.parent, path.name)
-        if cfg.resume == "never":
-            for old in (*folder.glob("epoch_*"), *folder.glob("followed_*")): old.unlink()
-        with phase("data"), told(notes): arrays = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in splits.items()}
-        with atomic_path(folder/"config.json") as part: part.write_text(json.dumps(asdict(cfg), indent=1))
+        only_main(begin, cfg, path, folder)
+        with main_first(), phase("data"), told(notes): arrays = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in splits.items()}
         with phase("pretrain"): net, stage1 = pretrain(cfg, arrays["source"], source.train.pids, source.train.camids, keys["source"], runs_dir(cfg), (arrays["train"], keys["train"]))
         method = find_method(cfg.method)[0](cfg, net, len(target.train), truth=target.train.pids).to(device)
         log, made_by = Log(folder), decides | dict(code=made_with["code"])
@@ -163,16 +218,17 @@ def _run(cfg, device, precision):
         with phase("keep"): keep(folder, cfg, name, method, arrays, followed, labels, device, precision)
         if times := log.times("went on"): notes.append(f"interrupted and gone on with {times} time(s): the seconds outside of the epochs are those of the last process")
         record = make_record(cfg, name, device, precision, source, target, stage1, history, evaluations, phase, made_with, notes)
-        write_record(record, cfg.results_dir); log("finished")
-    return read_record(path)
+        only_main(write_record, record, cfg.results_dir); log("finished")
+    return from_main(read_record, path)
 
 # %% ../nbs/70_run.ipynb #e64a4830
 def keep(folder, cfg, name, method, arrays, followed, labels, device, precision):
     "Writes final.safetensors, teacher.safetensors (or the network of a method without one) and features.safetensors."
+    kept = {f"{s}.{k}": v.half() for s in ("query", "gallery") if s in arrays for k, v in extract(method.eval().embed, arrays[s], device=device, precision=precision).items()}
+    if not is_main(): return
     whole = {k: v.contiguous().cpu() for k, v in method.state_dict().items()}
     with atomic_path(folder/"final.safetensors") as part: safetensors.torch.save_file(whole, part)
     save_network(method.network, folder/"teacher.safetensors", run_id=name, height=cfg.height, width=cfg.width, target=cfg.target)
-    kept = {f"{s}.{k}": v.half() for s in ("query", "gallery") if s in arrays for k, v in extract(method.eval().embed, arrays[s], device=device, precision=precision).items()}
     kept |= {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
     kept |= {f"labels.{s}": torch.as_tensor(v).int() for s, v in labels.items()}
     with atomic_path(folder/"features.safetensors") as part: safetensors.torch.save_file({k: v.contiguous() for k, v in kept.items()}, part)
@@ -185,6 +241,9 @@ def make_record(cfg, name, device, precision, source, target, stage1, history, e
     peak = torch.cuda.max_memory_allocated()/2**20 if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
     if cfg.ids: notes.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any other")
     if not evaluations: notes.append(f"nothing was evaluated: the identities of {target.name!r} are not known")
+    seen = {h["bn_batch"]: h["epoch"] for h in history}
+    if len(seen) > 1: notes.append("images behind one BN statistic: " + ", then ".join(f"{b} up to epoch {e}" for b, e in seen.items()))
+    peak = all_rows(torch.tensor([peak])).max().item()   # of the process that took most
     seconds = phase.seconds | {k: sum(h["seconds"].get(k, 0) for h in history) for k in ("extract", "cluster", "train", "evaluate")}
     params = {k: Path(v).name if v and (k.endswith(("_dir", "_root")) or k == "weights") else v for k, v in asdict(cfg).items()}   # no folder of this machine in a record
     return dict(run_id=name, parameters=params, origin=cfg.origin, notes=notes,
@@ -193,7 +252,7 @@ def make_record(cfg, name, device, precision, source, target, stage1, history, e
                 data={d.name: {s: dict(images=len(v), ids=len(set(v.pids.tolist()))) for s, v in (("train", d.train), ("query", d.query), ("gallery", d.gallery))} for d in (source, target)},
                 seconds=seconds | dict(total=time.perf_counter() - phase.began),
                 images_per_second=sum(h["images_per_second"] for h in history)/len(history) if history else None,
-                peak_memory_mb=peak, device=str(device), precision=precision, bn_batch=cfg.batch,
+                peak_memory_mb=peak, device=str(device), precision=precision, processes=world(), bn=cfg.bn, bn_batch=bn_images(cfg),
                 provenance=made_with)
 
 # %% ../nbs/70_run.ipynb #b153e758
@@ -237,11 +296,13 @@ def main(
     args = sys.argv[1:] if argv is None else argv
     try:
         if len(args) != 1: raise RunError("lf2.run takes one argument, the path of a JSON file of parameters: python -m lf2.run CONFIG.json")
-        with stoppable(): record = run(read_config(args[0]))
+        warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
+        if int(os.environ.get("RANK", 0)): warnings.simplefilter("ignore")   # the main process warns
+        with stoppable(): record = run(dict(processes=started()) | read_config(args[0]))
     except RunError as e:
-        print(f"{type(e).__name__}: {e}", file=sys.stderr)
+        print(f"\n{type(e).__name__}: {e}", file=sys.stderr)
         return 128 + e.signal if isinstance(e, Stopped) else 1
-    print(json.dumps(dict(run_id=record["run_id"]) | record["final"]))
+    if not int(os.environ.get("RANK", 0)): print(json.dumps(dict(run_id=record["run_id"]) | record["final"]))
     return 0
 
 if __name__ == "__main__" and "__file__" in globals(): sys.exit(main())

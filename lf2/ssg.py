@@ -7,6 +7,7 @@ __all__ = ['Params', 'source_distance', 'entry_rows', 'ssg_distance', 'smallest'
 
 # %% ../nbs/21_ssg.ipynb #76365a46
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from .config import RULES, RunError, keyed_seed, param
 from .features import unit
 from .losses import batch_hard_triplet
 from .network import ReIDNet
+from .processes import gathered, share_out
 
 # %% ../nbs/21_ssg.ipynb #b6aeba06
 @dataclass(frozen=True)
@@ -124,23 +126,25 @@ def meet_source(self:SSG, feats):
 
 # %% ../nbs/21_ssg.ipynb #948470c4
 @patch
-def cluster_part(self:SSG, j, f, epoch) -> np.ndarray:
-    "Labels (N_t,) of part `j` from its features; −1 for DBSCAN's noise."
+def cluster_part(self:SSG, j, f, epoch) -> tuple:
+    "Labels (N_t,) of part `j` from its features, −1 for DBSCAN's noise; and the part's ε."
     cfg, x = self.cfg, unit(f)
-    if cfg.cluster == "kmeans": return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, f"P{j}") % 2**31).labels
+    if cfg.cluster == "kmeans": return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, f"P{j}") % 2**31).labels, 0.
     s = source_distance(x, self.source[f"P{j}"])
     D = ssg_distance(x, s, cfg.source_weight)
-    if not self.eps[j]: self.eps[j] = mean_of_smallest(D, s, cfg.rho, cfg.source_weight)
-    if (eps := self.eps[j].item()) >= 1 - cfg.source_weight:
+    eps = torch.as_tensor(self.eps[j] or mean_of_smallest(D, s, cfg.rho, cfg.source_weight), dtype=torch.float32).item()
+    if eps >= 1 - cfg.source_weight:
         raise RunError(f"ε = {eps:.3f} of part P{j} reaches pairs that share no neighbour ({1 - cfg.source_weight:g} and more): "
                        f"lower rho = {cfg.rho}, or train stage 1 longer.")
-    return dbscan(D, eps, cfg.min_samples)
+    return dbscan(D, eps, cfg.min_samples), eps
 
 # %% ../nbs/21_ssg.ipynb #125e6199
 @patch
 def label(self:SSG, feats, epoch) -> dict:
     "{P0: global labels, −1 where any part has none}; the parts' labels go into the buffer `parts`."
-    found = np.stack([self.cluster_part(j, feats[f"P{j}"], epoch) for j in range(self.cfg.K + 1)])
+    found, eps = zip(*share_out({j: partial(self.cluster_part, j, feats[f"P{j}"], epoch) for j in range(self.cfg.K + 1)}).values(), strict=True)
+    found = np.stack(found)
+    self.eps.copy_(torch.tensor(eps))
     used = (found >= 0).all(0)
     if not used.any():
         told = zip(self.eps.tolist(), (found < 0).sum(1), strict=True)
@@ -165,8 +169,10 @@ def clusterings(self:SSG, labels) -> dict:
 def forward(self:SSG, stream, batch, step) -> dict:
     "Triplet loss of each part under its own labels and of the embedding under the global ones."
     maps, y = self.network(batch.images), self.parts[:, batch.index.to(self.parts.device)]
-    def triplet(f, y): return batch_hard_triplet(f, y, self.cfg.m) if (y != y[0]).any() else 0*f.sum()
+    everyone = gathered(y.T)
+    several = (everyone != everyone[0]).any(0)   # in the batch of all processes: they must agree on it
+    def triplet(f, j): return batch_hard_triplet(f, y[j], self.cfg.m) if several[j] else 0*f.sum()
     with torch.autocast(batch.images.device.type, enabled=False):
         pooled = self.network.pooled(maps)
-        terms = {f"tri P{j}": triplet(f, y[j]) for j, f in enumerate(pooled)}
-        return terms | {"tri embedding": triplet(self.embedding(pooled[0]), y[0])}
+        terms = {f"tri P{j}": triplet(f, j) for j, f in enumerate(pooled)}
+        return terms | {"tri embedding": triplet(self.embedding(pooled[0]), 0)}

@@ -2,6 +2,7 @@
 
     python tools/test.py             # all of it
     python tools/test.py 06 ruff     # the checks whose name contains one of these
+    python tools/test.py --soak      # `make soak`: the notebooks that have cells marked `slow`, with these cells
 """
 import json
 import os
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS = sorted((ROOT/"nbs").glob("*.ipynb"))
 PAPERMILL = re.compile(r"(run|tab|fig)_|bench")  # notebooks that papermill runs
 SLOW, LIMIT = 60, 180  # seconds a notebook should take on two cores, and may take on a busy machine
+SOAK = 1200  # seconds a notebook may take with its slow cells
 MEGABYTES = 25
 LOCAL_PATH = re.compile(r"(?<![\w.~-])/(?:work|home|root|tmp|Users)/\S*")
 TEST_NB = """
@@ -31,7 +33,7 @@ from nbdev.config import get_config
 from nbdev.test import test_nb
 fn = Path(sys.argv[1])
 cfg = get_config(fn.parent)
-sys.exit(not test_nb(fn, skip_flags=cfg.tst_flags.split(), basepath=cfg.config_path)[0])
+sys.exit(not test_nb(fn, skip_flags=cfg.tst_flags.split()*(sys.argv[2] == "quick"), basepath=cfg.config_path)[0])
 """
 
 
@@ -105,9 +107,10 @@ def tagged(notebook): return sum("parameters" in c["metadata"].get("tags", []) f
 
 # The checks. Each takes a folder of its own, returns a remark or nothing, and raises Failure.
 
-def notebook_check(notebook):
+def notebook_check(notebook, soak=False):
     def check(tmp):
-        status, out, err = python("-c", TEST_NB, notebook, MPLCONFIGDIR=str(tmp))
+        how, limit = ("soak", SOAK) if soak else ("quick", LIMIT)
+        status, out, err = python("-c", TEST_NB, notebook, how, limit=limit, MPLCONFIGDIR=str(tmp))
         must(status == 0, ends(err or out))
     return check
 
@@ -115,13 +118,13 @@ def notebook_check(notebook):
 def papermill_run(tmp):
     """A real run: the values arrive, one with a blank too, and the record is written."""
     results = tmp/"the results"
-    given = dict(preset="smoke", M=48, seed=5, results_dir=results, cache_dir=tmp/"cache")
+    given = dict(preset="tiny", M=48, seed=5, results_dir=results, cache_dir=tmp/"cache")
     status, out, err = papermill(tmp/"out.ipynb", **given)
     must(status == 0, tail(err or out))
     records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(results.glob("*.json"))]
     must(len(records) == 1, f"{len(records)} records in results_dir instead of 1.")
     arrived = {k: records[0]["parameters"].get(k) for k in ("preset", "M", "seed")}
-    must(arrived == dict(preset="smoke", M=48, seed=5), f"preset=smoke, M=48, seed=5 were given, the record has {arrived}.")
+    must(arrived == dict(preset="tiny", M=48, seed=5), f"preset=tiny, M=48, seed=5 were given, the record has {arrived}.")
     must((tmp/"out.ipynb").is_file(), "papermill wrote no notebook.")
 
 
@@ -134,13 +137,27 @@ def papermill_wrong(tmp):
     must(re.fullmatch(r"\w+: .*\bclusters\b.*\.", last), f"the last line is not a sentence about the parameter 'clusters': {last}")
 
 
+def papermill_bad_image(tmp):
+    """A folder with an image that is none: exit status 1, the last line names it, and there is no record."""
+    (tmp/"crops").mkdir()
+    for i in range(40): (tmp/"crops"/f"{i//2:04d}_c{i%2+1}.jpg").write_bytes(b"not an image")
+    given = dict(preset="tiny", target="folder", target_root=tmp/"crops", results_dir=tmp/"results", cache_dir=tmp/"cache")
+    status, _, err = papermill(tmp/"out.ipynb", **given)
+    last = tail(err, 1)
+    must(status == 1, f"exit status {status} instead of 1.\n{tail(err, 8)}")
+    expected = r"BadImages: 40 unreadable.*0000_c1.jpg \(not an image\).*on_bad_image='skip'\."
+    must(re.fullmatch(expected, last), f"the last line is not a sentence about the images: {last}")
+    must(not list((tmp/"results").glob("*.json")), "there is a record of a run that failed.")
+
+
 def papermill(out, **given):
     return python("-m", "papermill", "nbs/run_adapt.ipynb", out, "--no-progress-bar", *(a for k, v in given.items() for a in ("-p", k, v)))
 
 
 def make_parameters(tmp):
     """What make hands on is what was typed: blanks, quotes, backslashes, dollars."""
-    given = {"M": "900", "pattern": r"""^(?P<pid>\d+) "c"'(\d)'$(M) $$""", "target_root": "/a folder/b -- c"}
+    given = {"M": "900", "pattern": r"""^(?P<pid>\d+) "c"'(\d)'$(M) $$""", "target_root": "/a folder/b -- c",
+             "weights": "`touch a`;$(touch b)&&>c"}
     code = "import json, os, sys; sys.path.insert(0, 'tools'); import papermill_run as p; " \
            "print(json.dumps(p.make_parameters(os.environ['MAKEFLAGS'])))"
     (tmp/"show.py").write_text(code)
@@ -148,6 +165,7 @@ def make_parameters(tmp):
     status, out, err = run("make", "-s", "-f", "-", "show", *(f"{k}={v}" for k, v in given.items()), stdin=recipe)
     must(status == 0, tail(err))
     must(json.loads(out) == given, f"given {given}\narrived {json.loads(out)}")
+    must(not [n for n in "abc" if (ROOT/n).exists()], "a value was run as a command.")
 
 
 def ruff(tmp):
@@ -227,9 +245,15 @@ def all_checks():
     first = sorted(NBS, key=lambda p: (not p.name.startswith("run_"), p.name))
     notebooks = {f"notebook {p.name}": notebook_check(p) for p in first}
     return {"papermill: a run": papermill_run, **notebooks, "papermill: an unknown parameter": papermill_wrong,
+            "papermill: a bad image": papermill_bad_image,
             "make: parameters arrive as typed": make_parameters, "ruff": ruff,
             "export changes no byte": export_check, "cleaning changes no byte": clean_check, "README.md changes no byte": readme_check,
             "one parameters cell": parameters_check, "committed outputs": outputs_check, "repository size": size_check}
+
+
+def soak_checks():
+    slow = [p for p in NBS if any("#| slow" in "".join(c["source"]) for c in cells(p))]
+    return {f"notebook {p.name}, slow cells too": notebook_check(p, soak=True) for p in slow}
 
 
 def timed(check):
@@ -242,8 +266,9 @@ def timed(check):
 
 
 def main():
-    wanted = sys.argv[1:]
-    checks = {name: check for name, check in all_checks().items() if not wanted or any(w in name for w in wanted)}
+    soak, wanted = "--soak" in sys.argv[1:], [w for w in sys.argv[1:] if w != "--soak"]
+    checks = soak_checks() if soak else all_checks()
+    checks = {name: check for name, check in checks.items() if not wanted or any(w in name for w in wanted)}
     passed = failed = 0
     start = time.monotonic()
     with ThreadPoolExecutor(max(1, min(4, len(os.sched_getaffinity(0))))) as pool:
@@ -252,7 +277,7 @@ def main():
             for future in as_completed(futures):
                 name, (verdict, remark, seconds) = futures[future], future.result()
                 passed, failed = passed + (verdict == "ok"), failed + (verdict != "ok")
-                if verdict == "ok" and name.startswith("notebook") and seconds > SLOW: remark = f"slow: over {SLOW} s"
+                if verdict == "ok" and name.startswith("notebook") and seconds > SLOW and not soak: remark = f"slow: over {SLOW} s"
                 print(f"{verdict:4} {seconds:6.1f} s  {name}" + (f"  ({remark})" if remark and verdict == "ok" else ""))
                 if verdict != "ok": print("\n".join(f"     | {line}" for line in remark.split("\n")))
                 sys.stdout.flush()
