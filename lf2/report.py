@@ -298,7 +298,7 @@ def provenance_table(
 ) -> pd.DataFrame:
     "What the run was made with: code, libraries, machine."
     made = {k: v for k, v in record["provenance"].items() if k != "versions"} | record["provenance"].get("versions", {})
-    made |= {k: record.get(k) for k in ("device", "precision", "bn_batch", "images_per_second", "peak_memory_mb", "finished", "schema")}
+    made |= {k: record.get(k) for k in ("device", "precision", "processes", "bn_batch", "images_per_second", "peak_memory_mb", "finished", "schema")}
     return pd.DataFrame({"value": {k: f"{v:,.0f}" if isinstance(v, float) else "–" if v is None else str(v) for k, v in made.items()}})
 
 # %% ../nbs/82_report.ipynb #16d3ad21
