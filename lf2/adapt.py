@@ -169,7 +169,7 @@ def train_epoch(method, images, labels, camids, cfg, epoch, device, precision, l
         for s, sampler in samplers.items():
             rows = sampler.batch(generator(cfg.seed, "target", epoch, it, f"sampler {s}"))[share(cfg.batch)]
             x = augment(fetch(images, rows, device), generator(cfg.seed, "target", epoch, it, f"augment {s}"), erase=cfg.erase, erase_fill=cfg.erase_fill, whole=cfg.batch)
-            batch = Batch(x, torch.from_numpy(labels[s])[rows].to(device), rows, torch.from_numpy(camids)[rows])
+            batch = Batch(x, torch.from_numpy(labels[s])[rows].to(device, non_blocking=True), rows, torch.from_numpy(camids)[rows])
             with autocast(device, precision): terms = method(s, batch, step)
             stepper.backward(terms, f"stage 2, epoch {epoch+1}, iteration {it+1} (last checkpoint: {f'epoch {epoch}' if epoch else 'none'})")
         stepper.step(); method.after_step(step); live.update(1)

@@ -185,10 +185,11 @@ def _named(table, kind, name):
     return table[name]
 
 def _unknown(name, known, method):
-    "The ConfigError about a parameter nobody knows, with the known names that look like it."
-    near = difflib.get_close_matches(str(name)[:40], known, 4, 0.5) or sorted(known, key=lambda k: -difflib.SequenceMatcher(None, str(name)[:40], k).ratio())[:4]
-    return ConfigError(f"parameter {reprlib.repr(name)} is unknown to method {reprlib.repr(method)}: did you mean {' or '.join([', '.join(near[:-1])]*(len(near) > 1) + near[-1:])}? "
-                       "nbs/00_config.ipynb lists them all.")
+    "The ConfigError about a parameter nobody knows, with the known ones that are spelled or described like it."
+    words = [w for w in str(name)[:40].lower().split("_") if len(w) > 3]
+    def likeness(k): return difflib.SequenceMatcher(None, str(name)[:40].lower(), k.lower()).ratio() + sum(w in known[k].metadata["doc"].lower() for w in words)/2
+    near = sorted(known, key=likeness, reverse=True)[:3]
+    return ConfigError(f"parameter {reprlib.repr(name)} is unknown to method {reprlib.repr(method)}: did you mean {', '.join(near[:-1])} or {near[-1]}? nbs/00_config.ipynb lists them all.")
 
 def resolve(
     given:dict,            # parameter → value; None counts as not given

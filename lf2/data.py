@@ -282,7 +282,7 @@ def parse_names(
 ) -> list: # (path, pid text or None, camera text or None)
     "Identity and camera of every image in `folder`, from its name."
     try: known = set(re.compile(pattern).groupindex)
-    except re.error as e: raise DataError(f"pattern {pattern!r} is not a regular expression: {e}.") from e
+    except re.error as e: raise DataError(f"pattern {pattern!r} is not a regular expression ({e}): mend it.") from e
     if known - {"pid", "cam"}: raise DataError(f"pattern {pattern!r} has the groups {', '.join(sorted(known))}: name them pid and cam.")
     paths = list_images(folder)
     found = [match_name(p.relative_to(folder).as_posix(), pattern) for p in paths]
@@ -441,7 +441,7 @@ def load_dataset(
     base = find_root(name, root)
     parts = read_folder(base, pattern) if name == "folder" else READERS[name](base)
     for split, rows in parts.items():
-        if not rows: raise DataError(f"{name}: {split} is empty, no image ({' '.join(sorted(SUFFIXES))}) was found for it in {base}.")
+        if not rows: raise DataError(f"{name}: {split} is empty, no image ({' '.join(sorted(SUFFIXES))}) was found for it in {base}: put them there, or give the right root.")
     data = assemble(name, parts, on_bad_image=on_bad_image, resample=resample)
     data.note = NOTES.get(name, "")
     check_counts(data); check_matches(data)

@@ -87,15 +87,22 @@ class Stepper:
         self.opt = torch.optim.Adam(params, lr=lr, weight_decay=weight_decay)
         self.scaler = torch.amp.GradScaler(enabled=precision == "fp16")
         self.statistics = list(statistics)
-        self.sums, self.count = {}, 0
+        self.sums, self.count, self.unseen = {}, 0, []
     def backward(self, terms, where):
-        "{term: scalar loss} of one batch: checked, summed, back-propagated, noted; `where` is for the error."
-        check_finite(terms, where)
+        "{term: scalar loss} of one batch: back-propagated and noted; `where` is for the error that `step` may raise."
         self.where = where
         self.scaler.scale(sum(terms.values())).backward()
-        for k, v in terms.items(): self.sums[k] = self.sums.get(k, 0.) + v.item()
+        self.unseen.append((where, list(terms), torch.stack([v.detach() for v in terms.values()])))
+    def look(self):
+        "Reads the terms since the last step, checks them and adds them up: the one wait for the device in an iteration."
+        values = torch.cat([v for *_, v in self.unseen]).cpu().split([len(v) for *_, v in self.unseen])
+        for (where, names, _), v in zip(self.unseen, values, strict=True):
+            check_finite(dict(zip(names, v, strict=True)), where)
+            for k, x in zip(names, v.tolist(), strict=True): self.sums[k] = self.sums.get(k, 0.) + x
+        self.unseen = []
     def step(self):
-        "One step of Adam with the gradients added up since the last, averaged over the processes."
+        "One step of Adam with the gradients added up since the last, averaged over the processes; a term that is not finite is a RunError instead."
+        self.look()
         average([p.grad for group in self.opt.param_groups for p in group["params"] if p.grad is not None] + self.statistics)
         check_gradients(self.opt, self.scaler, self.where, self.means())
         self.scaler.step(self.opt); self.scaler.update(); self.opt.zero_grad(set_to_none=True)
@@ -193,7 +200,7 @@ def _epoch(cfg, net, classifier, stepper, sampler, images, labels, epoch, device
         rows = sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))[share(cfg.batch)]
         x = augment(fetch(images, rows, device), generator(cfg.seed, "source", epoch, it, "augment"), whole=cfg.batch)
         with autocast(device, precision): maps = net(x)
-        terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels)[rows].to(device), cfg.lam, cfg.m, cfg.smoothing, cfg.source_triplet)
+        terms = reid_loss(net, classifier, net.pooled(maps)[0], torch.from_numpy(labels)[rows].to(device, non_blocking=True), cfg.lam, cfg.m, cfg.smoothing, cfg.source_triplet)
         if unlabelled is not None: _show(net, unlabelled, cfg, epoch, it, device, precision)
         stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1} (last checkpoint: {f'epoch {epoch}' if epoch else 'none'})")
         stepper.step(); live.update(1)

@@ -56,6 +56,7 @@ def records_of(notebook, results, since):
     for path in sorted(results.glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # other JSON files
             record = json.loads(path.read_text(encoding="utf-8")) | {"path": path}
+            if "run_id" not in record: continue
             if path.stat().st_mtime >= since: written.append(record)
             elif record["run_id"] in shown: named.append(record)
     return written or named
@@ -71,6 +72,12 @@ def tell(record, results):
     runs = ROOT/"runs" if results == ROOT/"results" else results/"runs"
     for what, pattern in (("report", "report*.html"), ("teacher", "teacher.safetensors")):
         for path in sorted((runs/record["run_id"]).glob(pattern)): print(f"{what:9} {shown_path(path)}")
+
+
+def printed(notebook):
+    """What the cells of an executed notebook printed, bars aside."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "".join("".join(o["text"]) for c in cells for o in c.get("outputs", []) if o.get("name") == "stdout").rstrip()
 
 
 def shown_path(path):
@@ -100,6 +107,7 @@ def main():
             break
     if status != 0: return status
     for record in records_of(notebook, results, since): tell(record, results)
+    if name == "bench": print(printed(notebook))
     print(f"notebook  {shown_path(notebook)}")
     return status
 
