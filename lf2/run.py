@@ -298,7 +298,7 @@ def main(
         if len(args) != 1: raise RunError("lf2.run takes one argument, the path of a JSON file of parameters: python -m lf2.run CONFIG.json")
         warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
         if int(os.environ.get("RANK", 0)): warnings.simplefilter("ignore")   # the main process warns
-        with stoppable(): record = run(dict(processes=started()) | read_config(args[0]))
+        with stoppable(): record = run((dict(processes=started()) if started() > 1 else {}) | read_config(args[0]))
     except RunError as e:
         print(f"\n{type(e).__name__}: {e}", file=sys.stderr)
         return 128 + e.signal if isinstance(e, Stopped) else 1
