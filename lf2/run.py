@@ -300,7 +300,8 @@ def main(
         if int(os.environ.get("RANK", 0)): warnings.simplefilter("ignore")   # the main process warns
         with stoppable(): record = run((dict(processes=started()) if started() > 1 else {}) | read_config(args[0]))
     except RunError as e:
-        print(f"\n{type(e).__name__}: {e}", file=sys.stderr)
+        if started() > 1: print(file=sys.stderr)   # ends the line of the bar, which `launch` reads with it
+        print(f"{type(e).__name__}: {e}", file=sys.stderr)
         return 128 + e.signal if isinstance(e, Stopped) else 1
     if not int(os.environ.get("RANK", 0)): print(json.dumps(dict(run_id=record["run_id"]) | record["final"]))
     return 0
