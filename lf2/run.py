@@ -118,7 +118,10 @@ def started_run(
     with tempfile.TemporaryDirectory() as tmp:
         config = Path(tmp)/"config.json"
         config.write_text(json.dumps(given, default=str))
-        out = launch("-m", "lf2.run", config, processes=cfg.processes, show=_OneLine().write)
+        try: out = launch("-m", "lf2.run", config, processes=cfg.processes, show=_OneLine().write)
+        except RunError:
+            print(file=sys.stderr)   # ends the line of the bar
+            raise
     name = json.loads(out.splitlines()[-1])["run_id"]
     return read_record(Path(cfg.results_dir)/f"{name}.json")
 
