@@ -38,7 +38,7 @@ def extract(
     desc:str="",                # title of the live bar, none unless given
 ) -> dict:                      # {name: (N, d) float32 on the CPU}
     "Features of the images in their order, fn(x) and fn(mirrored x) averaged; several processes share the work, and all of them must call. No image is a ValueError."
-    rows = np.arange(len(images)) if rows is None else np.ascontiguousarray(rows)   # rows[::-1] too
+    rows = np.arange(len(images)) if rows is None else np.array(rows, order="C")   # a copy: torch takes no negative strides
     if not len(rows): raise ValueError("features of 0 images were asked for: pass at least one image.")
     mine = share(len(rows))
     rows = rows[mine] if mine.stop > mine.start else rows[:1]   # one image too many tells a process without a share names and sizes
