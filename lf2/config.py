@@ -258,10 +258,11 @@ def code_hash(
     names:list,                # module names of the package, e.g. "losses"
     folder:str|Path|None=None, # where they are, the package's folder unless told
 ) -> str:
-    "Hash of the modules' syntax trees without docstrings; comments and layout do not count."
+    "Hash of the modules' syntax trees without docstrings, `PRESETS` and `PROFILES`; comments and layout do not count."
     digest = hashlib.sha256()
     for name in names:
         tree = ast.parse((Path(folder or Path(__file__).parent)/f"{name}.py").read_text(encoding="utf-8"))
+        tree.body = [node for node in tree.body if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith(("PRESETS", "PROFILES")))]
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef|ast.ClassDef|ast.Module) and ast.get_docstring(node) is not None: node.body = node.body[1:]
         digest.update(ast.dump(tree).encode())
