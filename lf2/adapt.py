@@ -72,10 +72,12 @@ def evaluate_network(
     query,             # (images uint8, pids, camids)
     gallery,           # likewise
     device, precision, # from `pick_device`
-    desc:str=""        # title of the live bar
+    desc:str="",       # title of the live bar
+    seen:dict=None     # takes the features: {"query" | "gallery": {name: (n, D)}}
 ) -> dict:
     "{name: {mAP, rank1, rank5, rank10, mINP}}, fractions, Market-1501's single-query protocol."
     q, g = (extract(embed, s[0], device=device, precision=precision, desc=desc) for s in (query, gallery))
+    if seen is not None: seen.update(query=q, gallery=g)
     return {k: evaluate(q[k], g[k], query[1], gallery[1], query[2], gallery[2]).to_dict() for k in q}
 
 # %% ../nbs/14_adapt.ipynb #00bbfd7c
@@ -205,7 +207,8 @@ def adapt(
     device, precision,  # from `pick_device`
     folder,             # checkpoints go here
     params:dict,        # what a checkpoint must have been made with
-    log=lambda line: None # is told one line per epoch
+    log=lambda line: None,# is told one line per epoch
+    seen:dict=None      # takes the features of the last evaluation, see `evaluate_network`
 ) -> tuple:
     "(epochs, evaluations, followed, shown): histories, features and pseudo labels kept {epoch: {name: (n, d), 'clusters name': (n,)}}, the last epoch's pseudo labels of all images."
     history, evaluations, labels, shown, start, begun = [], [], {}, {}, 0, None
@@ -228,7 +231,7 @@ def adapt(
         save(len(history), it, tensors, told=told, stepper=rest, seconds=seconds)
     epochs = cfg.epochs if method.trains else 0
     test = [(arrays[s], getattr(target, s).pids, getattr(target, s).camids) for s in ("query", "gallery") if s in arrays]
-    if test and not evaluations: evaluations.append(dict(epoch=0) | evaluate_network(method.eval().embed, *test, device, precision, desc="evaluation of the start"))
+    if test and not evaluations: evaluations.append(dict(epoch=0) | evaluate_network(method.eval().embed, *test, device, precision, desc="evaluation of the start", seen=seen))
     with bar(total=epochs*cfg.iters, initial=start*cfg.iters + (begun["iteration"] if begun else 0), desc="stage 2", disable=start >= epochs) as live:
         for epoch in range(start, epochs):
             if not begun:
@@ -243,7 +246,7 @@ def adapt(
             if test and ((epoch + 1) % cfg.eval_every == 0 or epoch + 1 == epochs):
                 live.set_description(f"epoch {epoch+1}/{cfg.epochs}, evaluation")
                 began = time.perf_counter()
-                try: evaluations.append(dict(epoch=epoch + 1) | evaluate_network(method.eval().embed, *test, device, precision))
+                try: evaluations.append(dict(epoch=epoch + 1) | evaluate_network(method.eval().embed, *test, device, precision, seen=seen))
                 except Stopped:
                     save(epoch, cfg.iters, told=told) # trained, not evaluated
                     raise

@@ -196,7 +196,7 @@ def run(
 # %% ../nbs/70_run.ipynb #6c51b4aa
 def _run(cfg, device, precision):
     "The run of a resolved configuration: its record, as read from the file."
-    phase, made_with, notes = Phases(), provenance([*DECIDING, find_method(cfg.method)[0].__module__.rpartition(".")[2]]), []
+    phase, made_with, notes, seen = Phases(), provenance([*DECIDING, find_method(cfg.method)[0].__module__.rpartition(".")[2]]), [], {}
     with phase("data"), told(notes):
         source, target = load_data(cfg, cfg.source, cfg.source_root), load_data(cfg, cfg.target, cfg.target_root)
         need_splits(source, "train"); need_splits(target, "train")
@@ -217,17 +217,18 @@ def _run(cfg, device, precision):
         with phase("pretrain"): net, stage1 = pretrain(cfg, arrays["source"], source.train.pids, source.train.camids, keys["source"], runs_dir(cfg), (arrays["train"], keys["train"]))
         method = find_method(cfg.method)[0](cfg, net, len(target.train), truth=target.train.pids).to(device)
         log, made_by = Log(folder), decides | dict(code=made_with["code"])
-        with phase("adapt"): history, evaluations, followed, labels = adapt(method, target, arrays, cfg, device, precision, folder, made_by, log)
-        with phase("keep"): keep(folder, cfg, name, method, arrays, followed, labels, device, precision)
+        with phase("adapt"): history, evaluations, followed, labels = adapt(method, target, arrays, cfg, device, precision, folder, made_by, log, seen)
+        with phase("keep"): keep(folder, cfg, name, method, arrays, seen, followed, labels, device, precision)
         if times := log.times("went on"): notes.append(f"interrupted and gone on with {times} time(s): the seconds outside of the epochs are those of the last process")
         record = make_record(cfg, name, device, precision, source, target, stage1, history, evaluations, phase, made_with, notes)
         only_main(write_record, record, cfg.results_dir); log("finished")
     return from_main(read_record, path)
 
 # %% ../nbs/70_run.ipynb #e64a4830
-def keep(folder, cfg, name, method, arrays, followed, labels, device, precision):
-    "Writes final.safetensors, teacher.safetensors (or the network of a method without one) and features.safetensors."
-    kept = {f"{s}.{k}": v.half() for s in ("query", "gallery") if s in arrays for k, v in extract(method.eval().embed, arrays[s], device=device, precision=precision).items()}
+def keep(folder, cfg, name, method, arrays, seen, followed, labels, device, precision):
+    "Writes final.safetensors, teacher.safetensors (or the network of a method without one) and features.safetensors; a run that went on after its last evaluation has not `seen` these."
+    seen = seen or {s: extract(method.eval().embed, arrays[s], device=device, precision=precision) for s in ("query", "gallery") if s in arrays}
+    kept = {f"{s}.{k}": v.half() for s, found in seen.items() for k, v in found.items()}
     if not is_main(): return
     whole = {k: v.contiguous().cpu() for k, v in method.state_dict().items()}
     with atomic_path(folder/"final.safetensors") as part: safetensors.torch.save_file(whole, part)
