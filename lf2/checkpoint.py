@@ -162,11 +162,12 @@ def end_if_asked(saved):
 
 @contextlib.contextmanager
 def stoppable():
-    "SIGINT and SIGTERM end the block with `Stopped`; in a thread other than the main one nothing changes."
+    "SIGINT, SIGTERM and SIGHUP (unless nohup had it ignored) end the block with `Stopped`; in a thread other than the main one nothing changes."
     def handler(number, frame):
         wait, _Stop.asked = _Stop.holding and _Stop.asked is None, number
         if not wait: raise stopped()
-    try: before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    ending = [signal.SIGINT, signal.SIGTERM] + [signal.SIGHUP]*(signal.getsignal(signal.SIGHUP) != signal.SIG_IGN)
+    try: before = {s: signal.signal(s, handler) for s in ending}
     except ValueError: before = {}
     try: yield
     finally:

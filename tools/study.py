@@ -26,7 +26,7 @@ def plan(given):
     from lf2.tables import numbers
 
     every, words = [*STUDY, *LOCAL], [w for w in given.get("only", "").split(",") if w]
-    known = [*dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
+    known = ["paper", *dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
     for w in words:
         if w not in known: raise RunError(f"only = {w!r} is no part of the study: choose from {', '.join(known)}.")
     rows = [r for r in every if not words or {r["group"], r["key"]} & set(words)]
