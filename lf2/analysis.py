@@ -95,11 +95,12 @@ def find_runs(
 
 def folders(
     results_dir=None, # of the records; None: results/
-    runs_dir=None     # of the runs; None: runs/ of the project, or inside a `results_dir` that was given
+    runs_dir=None     # of the runs; None: runs/ of the project, or inside any other `results_dir`
 ) -> tuple:
     "(records' folder, runs' folder)."
-    results = Path(results_dir or project_root()/"results")
-    return results, Path(runs_dir or (results/"runs" if results_dir else project_root()/"runs"))
+    home = project_root()/"results"
+    results = Path(results_dir or home)
+    return results, Path(runs_dir or (project_root()/"runs" if results.resolve() == home.resolve() else results/"runs"))
 
 def target_of(
     record:dict, # of a finished run
@@ -277,7 +278,7 @@ def scatter(
 ):
     "Points, one colour and marker per identity, in a square without ticks."
     for i, pid in enumerate(np.unique(pids)):
-        ax.scatter(*at[pids == pid].T, s=size, c=HUES[i % len(HUES)], marker=MARKERS[i % len(MARKERS)], linewidths=.02*size, edgecolors="white")
+        ax.scatter(*at[pids == pid].T, s=size, c=HUES[i % len(HUES)], marker=MARKERS[i % len(MARKERS)], linewidths=0)
     reach = 1.08*np.abs(at).max()
     ax.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     for edge in ax.spines.values(): edge.set(lw=.5, color=FAINT)
@@ -319,7 +320,7 @@ def gather(
     "(tensors, facts): global features of 20 test identities per method, and of 10 training identities per moment and φ of LF²."
     pids = np.concatenate([data.query.pids, data.gallery.pids])
     rows = np.flatnonzero(np.isin(pids, draw_identities(pids, 20, 12, seed)))
-    out, facts = {"test.pids": torch.from_numpy(pids[rows])}, facts_of(runs)
+    out, facts = {"test.pids": torch.from_numpy(pids[rows])}, facts_of({m: v for m, v in runs.items() if m in SHOWN and v[1]} or runs)
     for m, (record, folder) in runs.items():
         if folder is None: continue
         kept = safetensors.torch.load_file(folder/"features.safetensors")
@@ -403,8 +404,8 @@ def draw_moments(
         row[0].set_ylabel(rf"$\varphi^{{{part[0]}_{part[1]}}}$", fontsize=7.5, rotation=0, labelpad=6, va="center")
     for ax, epoch in zip(axes[0], epochs): ax.set_title(f"epoch {epoch + 1}\n" + ax.get_title(), fontsize=5, pad=1.5)
     fig.suptitle(f"LF²: {len(np.unique(pids))} people of the target while it learns", fontsize=8, y=.985, fontweight="bold")
-    fig.text(.5, .905, "outlines: the pseudo clusters at the start of the epoch · number: silhouette score", fontsize=5.2, ha="center", va="center", color=INK)
-    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and marker: identity\n" + caption(facts), fontsize=4.6, color=FAINT, ha="center")
+    fig.text(.5, .905, ("outlines: the pseudo clusters at the start of the epoch · " if any("clusters" in k for k in tensors) else "") + "number: silhouette score", fontsize=5.2, ha="center", va="center", color=INK)
+    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and marker: identity\n" + caption(facts | dict(cluster=None)), fontsize=4.6, color=FAINT, ha="center")
     return fig
 
 def shared(

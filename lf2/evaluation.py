@@ -107,7 +107,7 @@ def evaluate(
     q_camids, g_camids,    # cameras
     chunk:int=256          # queries at a time; memory grows with chunk × G
 ) -> Evaluation:
-    "CMC, mAP and mINP by the Market-1501 single-query protocol, ranked by cosine similarity, ties counted against the query; several processes share the queries."
+    "CMC, mAP and mINP by the Market-1501 single-query protocol, ranked by cosine similarity, ties in gallery order; several processes share the queries."
     q_pids, g_pids, q_camids, g_camids = checked_ids(q_pids, g_pids, q_camids, g_camids, (len(q_feats), len(g_feats)))
     mine = share(len(q_pids))
     similarity = cosine_rows(q_feats, g_feats)
@@ -121,7 +121,7 @@ def evaluate_distances(
     q_pids, g_pids, q_camids, g_camids, # as for `evaluate`
     chunk:int=256                       # queries at a time
 ) -> Evaluation:
-    "CMC, mAP and mINP by the Market-1501 single-query protocol from distances, ties counted against the query."
+    "CMC, mAP and mINP by the Market-1501 single-query protocol from distances, ties in gallery order."
     dist = as_features(dist, "dist")
     ids = checked_ids(q_pids, g_pids, q_camids, g_camids, tuple(dist.shape))
     return from_ranks(*match_ranks(lambda q: -dist[torch.as_tensor(q, device=dist.device)].cpu().numpy(), ids, chunk), len(ids[0]))

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from .config import FIRST, project_root
-from .figures import INK
+from .figures import BLUE, INK, VERMILION
 from .run import configure
 from .tables import same_code, standard
 
@@ -117,9 +117,10 @@ def effects(
     return found[["pairs", "effect", "low", "high", "p (Holm)", "detectable", "verdict"]]
 
 def _verdict(pairs, effect, low, high, least):
-    "helps, hurts, no difference seen; nothing can be said of fewer than two pairs."
+    "helps, hurts, no difference seen, or a sure one too small to count; nothing can be said of fewer than two pairs."
     if pairs < 2: return "not measured" if not pairs else "one pair: no interval"
-    if abs(effect) < least or low <= 0 <= high: return "no difference seen"
+    if low <= 0 <= high: return "no difference seen"
+    if abs(effect) < least: return f"under {least:g} point"
     return "helps" if effect > 0 else "hurts"
 
 # %% ../nbs/82_fidelity.ipynb #b4ad3cdd
@@ -152,7 +153,7 @@ def study_table(
     return found, pairs
 
 # %% ../nbs/82_fidelity.ipynb #00204dd4
-COLOURS = {"helps": "#2a7f4f", "hurts": "#b3402e"}
+COLOURS = {"helps": BLUE, "hurts": VERMILION}
 
 def forest(
     table:pd.DataFrame, # of `study_table`
@@ -161,7 +162,7 @@ def forest(
 ):
     "Effect and interval of every measured row; small marks are the single pairs, one shape per direction."
     shown = table[table["pairs"] > 0]
-    fig, ax = plt.subplots(figsize=(7.6, 1.1 + 0.27*max(len(shown), 2)), layout="constrained")
+    fig, ax = plt.subplots(figsize=(7, 1.1 + 0.27*max(len(shown), 2)), layout="constrained")
     ax.axvspan(-1, 1, color="0.93", lw=0); ax.axvline(0, color="0.5", lw=.8)
     for y, (name, row) in enumerate(shown.iterrows()):
         colour = COLOURS.get(row["verdict"], INK)

@@ -174,7 +174,7 @@ def _panel(ax, title, methods):
     for method in (m for m in order if m in methods and m != "direct"):
         epochs, mAP, _ = curve(methods[method])
         name, colour = METHODS.get(method, (method, INK))
-        ax.plot(epochs, mAP.mean(0), color=colour, lw=2.4 if method == "lf2" else 1.7, marker="o", ms=3.5, label=name, ls="--" if method == "supervised" else "-")
+        ax.plot(epochs, mAP.mean(0), color=colour, lw=2.4 if method == "lf2" else 1.7, marker="osD^vPX"[order.index(method) % 7], ms=3.8, label=name, ls="--" if method == "supervised" else "-")
         if len(mAP) > 1: ax.fill_between(epochs, mAP.min(0), mAP.max(0), color=colour, alpha=.15, lw=0)
     ax.set_xticks(sorted({int(e) for rs in methods.values() for e in [0, *curve(rs)[0]]}))
     ax.set_title(title, fontsize=10); ax.set_xlabel("epoch of stage 2", fontsize=9); ax.grid(alpha=.25)

@@ -132,7 +132,7 @@ def read_record(
 def read_records(
     results_dir:str|Path # folder of the records
 ) -> list:
-    "Every record in `results_dir`, oldest name first; other JSON files there are left alone."
+    "Every record in `results_dir`, in alphabetical order of their names; other JSON files there are left alone."
     return [r for r in map(read_record, sorted(Path(results_dir).glob("*.json"))) if r]
 
 def records_table(

@@ -42,7 +42,7 @@ def source_distance(
     source:torch.Tensor, # (N_s, d) source features of the same part, unit length
     block:int=2**23      # most distances at a time
 ) -> np.ndarray:
-    "$s_i$ (N,) float32 in [0, 1]; all 0 where every target image is also one of the source."
+    "$s_i$ (N,) float32 in [0, 1]; where every target image is also one of the source, rounding alone is left and is scaled up."
     sq = source.square().sum(1)
     near = torch.cat([torch.addmm(sq, part, source.T, alpha=-2).amin(1) for part in x.split(max(1, block//len(source)))])
     s = -torch.expm1(-(near + x.square().sum(1)).clamp(min=0))

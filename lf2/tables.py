@@ -244,12 +244,13 @@ def as_latex(
 ) -> str:
     "A floating table of full width, the best three marked; needs the package booktabs."
     body = marked(table, ("{}", r"\textbf{{{}}}", r"\underline{{{}}}", r"\textit{{{}}}"), latex)
+    without_number = re.sub(r"^Table [IVX]+(-[a-z])?\. ", "", caption)     # LaTeX counts for itself
     ups, at = list(dict.fromkeys(up for up, _ in table.columns if up)), [up for up, _ in table.columns]
     spans = [(up, at.index(up) + 1, at.index(up) + at.count(up)) for up in ups]
     head = " & ".join([""]*at.count("") + [rf"\multicolumn{{{b - a + 1}}}{{c}}{{{latex(up)}}}" for up, a, b in spans])
     rules = " ".join(rf"\cmidrule(lr){{{a}-{b}}}" for _, a, b in spans)
     lines = [" & ".join(cells) + r" \\" for cells in ([latex(low) for _, low in table.columns], *body.itertuples(index=False, name=None))]
-    return "\n".join([r"\begin{table*}", r"\centering", rf"\caption{{{latex(caption)}}}", rf"\label{{{label}}}",
+    return "\n".join([r"\begin{table*}", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}", rf"\caption{{{latex(without_number)}}}", rf"\label{{{label}}}",
                       rf"\begin{{tabular}}{{{''.join('r' if up else 'l' for up in at)}}}", r"\toprule", head + r" \\", rules, lines[0], r"\midrule",
                       *lines[1:], r"\bottomrule", r"\end{tabular}", r"\end{table*}"]) + "\n"
 
@@ -288,11 +289,13 @@ def made_of(
     days = sorted({r["finished"][:10] for r in records})
     fewer = [f"{name}, {s} → {t}: {', '.join(str(r['parameters']['seed']) for r in some)}" for (name, (s, t)), some in cells.items() if 0 < len(some) < len(seeds)]
     drawn = f", data seed {data_seed}" if pair.startswith("syn-") else ""
+    machines = sorted({r["provenance"].get("gpu") or r["provenance"].get("cpu") or "a machine unknown" for r in records})
     return " ".join([
         f"Measured on {pair}, preset {preset}{drawn}, in per cent, by the concatenated feature (direct transfer: the global one).",
         f"Every method that needs an M, LF² apart, has M = {M} in both directions; the paper does not tell its own.",
         f"{'Seed' if len(seeds) == 1 else 'Mean ± standard deviation over the seeds'} {', '.join(map(str, seeds))}{'; fewer in ' + '; '.join(fewer) if fewer else ''}.",
         *(["· is a run that has not been made."] if not all(cells.values()) else []),
+        f"Precision {', '.join(sorted({r['precision'] for r in records}))} on {', '.join(machines)}.",
         f"Commit {', '.join(commits)}; code of all methods {own[0].get('core', 'unknown')}; {days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}."])
 
 # %% ../nbs/81_tables.ipynb #93ffab5b

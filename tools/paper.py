@@ -179,20 +179,24 @@ def commands(missing, fixed, roots, results):
         yield Path(output_name("run_adapt", words)).stem, command
 
 
-def draw(source, target, fixed, given, results):
+def draw(source, target, fixed, roots, given, results):
     """Executes tab_* and fig_* by papermill, each with the parameters it has; titles that failed."""
+    from lf2.tables import numbers
+
     figures = ROOT/"figures" if results == ROOT/"results" else results/"figures"
     folders = dict(results_dir=results, out_dir=results/"tables", figures_dir=figures)
     known = fixed | dict(source=source, target=target) | {k: shown_path(v) for k, v in folders.items()}
-    known |= {k: given[k] for k in ("M", "seeds") if k in given}
+    seeds, Ms = numbers(given.get("seeds")) or [0], numbers(given.get("M")) or [700]
+    lists = {k: given[k] for k in ("M", "seeds") if k in given}                       # the tables' affair
+    M, one = dict(M=700 if 700 in Ms else Ms[0]), dict(seed=seeds[0]) | ({"target_root": roots[target]} if roots[target] else {})
     failed = []
     for notebook in sorted([*(ROOT/"nbs").glob("tab_*.ipynb"), *(ROOT/"nbs").glob("fig_*.ipynb")]):
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         text = "\n".join("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
         names = {line.split("=")[0].strip() for line in text.splitlines() if "=" in line}
-        if not notebook.stem.startswith("tab_"): names.discard("M")  # a list of them is the tables' affair
+        own = known | (lists if notebook.stem.startswith("tab_") else M) | (one if "target_root" in names else {})  # one run of each method
         argv = [sys.executable, "-m", "papermill", shown_path(notebook), shown_path(results/notebook.name), "--no-progress-bar"]
-        for k in sorted(names & known.keys()): argv += ["-r" if k.endswith("_dir") else "-p", k, str(known[k])]
+        for k in sorted(names & own.keys()): argv += ["-r" if k.endswith("_dir") else "-p", k, str(own[k])]
         env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
         done = subprocess.run([str(a) for a in argv], cwd=ROOT, env=env, capture_output=True, text=True)
         last = done.stderr.strip().splitlines()[-1:] if done.returncode else []
@@ -226,7 +230,7 @@ def main():
         rounds = [list(commands(some, fixed, roots, results)) for some in (first, [m for m in missing if m not in first])]
         if (failed := in_rounds(rounds, jobs, logs)) is None: return 130
     results.mkdir(parents=True, exist_ok=True)
-    failed += draw(source, target, fixed, given, results)
+    failed += draw(source, target, fixed, roots, given, results)
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 

@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +39,7 @@ def output_name(name, given):
     parts, order = [], ["source", "target", "method", "M", "seed"]
     for key, value in sorted(given.items(), key=lambda kv: (order.index(kv[0]) if kv[0] in order else len(order), kv[0])):
         if key.endswith("_dir"): continue
+        if key == "checkpoint": value = str(Path(value).parent)   # every run's teacher has the same file name
         value = value.rstrip("/").rsplit("/", 1)[-1]
         joint = "" if re.fullmatch(r"[\d.]+(e-?\d+)?", value) else "-"
         parts.append(re.sub(r"[^\w.+-]+", "_", f"{key}{joint}{value}"))
@@ -48,18 +48,16 @@ def output_name(name, given):
     return f"{stem}.ipynb"
 
 
-def records_of(notebook, results, since):
-    """Records in `results` that this run wrote; if none, those that the executed notebook names (a finished run is not run again)."""
+def records_of(notebook, results):
+    """Records in `results` that the executed notebook names."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     shown = json.dumps([c.get("outputs", []) for c in cells], ensure_ascii=False)
-    written, named = [], []
+    found = []
     for path in sorted(results.glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # other JSON files
             record = json.loads(path.read_text(encoding="utf-8")) | {"path": path}
-            if "run_id" not in record: continue
-            if path.stat().st_mtime >= since: written.append(record)
-            elif record["run_id"] in shown: named.append(record)
-    return written or named
+            if record["run_id"] in shown: found.append(record)
+    return found
 
 
 def tell(record, results):
@@ -96,7 +94,6 @@ def main():
     argv = [sys.executable, "-m", "papermill", f"nbs/{name}.ipynb", str(shown_path(notebook)), "--no-progress-bar"]
     for key, value in given.items(): argv += ["-p", key, value]
     env = {k: v for k, v in os.environ.items() if k not in given and k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
-    since = time.time() - 1
     if sys.stderr.isatty():  # a live bar, as wide as the terminal, which the kernel cannot see
         argv += ["--stderr-file", "/dev/stderr"]
         env["COLUMNS"] = str(os.get_terminal_size(sys.stderr.fileno()).columns - 1)
@@ -106,8 +103,8 @@ def main():
             status = process.wait()
             break
     if status != 0: return status
-    for record in records_of(notebook, results, since): tell(record, results)
-    if name == "bench": print(printed(notebook))
+    for record in records_of(notebook, results): tell(record, results)
+    if name in ("bench", "run_eval"): print(printed(notebook))
     print(f"notebook  {shown_path(notebook)}")
     return status
 

@@ -4,6 +4,7 @@
     make study dry=1                      # only list which runs there are and which are missing
     make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, profile or local
     make study only=half,dbscan           # by their keys; the profile `paper`, which all are compared with, always comes along
+    make study only=paper                 # it alone
 
 Records go to results/study/, or to results_dir=…; a run that has left its record is not made again. Stopped, the same command goes on
 where it stopped. Runs that share a source checkpoint wait for the first of them to make it. Other parameters go to every run.
@@ -15,6 +16,7 @@ import sys
 from paper import foreign, in_rounds, jobs_of, raise_or_tell, sort_out, tell, value
 from papermill_run import ROOT, make_parameters, parameters
 
+DRAW = "draw it   .venv/bin/jupyter nbconvert --to notebook --execute --inplace nbs/82_fidelity.ipynb"
 OWN = ("seeds", "only", "jobs", "dry", "results_dir")
 
 
@@ -84,11 +86,11 @@ def main():
         print(f"{type(e).__name__}: {e}", file=sys.stderr)
         return 1
     rounds = in_order(found, fixed)
-    if given.get("dry", "0") not in ("0", "") or not any(rounds): return 0
-    failed = in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs, results/"runs"/"logs")
+    if given.get("dry", "0") not in ("0", ""): return 0
+    failed = [] if not any(rounds) else in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs, results/"runs"/"logs")
     if failed is None: return 130
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
-    print("draw it   execute nbs/82_fidelity.ipynb")
+    elif results == ROOT/"results"/"study": print(DRAW)
     return 1 if failed else 0
 
 
