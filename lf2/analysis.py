@@ -237,10 +237,10 @@ def draw_cams(
             ax = fig.add_subplot(grid[i % half, c + (i//half)*(width + 1)])
             ax.imshow(picture, interpolation="nearest" if c == 0 else "bilinear", aspect="auto"); ax.set(xticks=[], yticks=[])
             for edge in ax.spines.values(): edge.set_visible(False)
-            if i % half == 0: ax.set_title("input" if c == 0 else VIEWS[keys[c-1]], fontsize=5.2, pad=2, color=INK)
+            if i % half == 0: ax.set_title("input" if c == 0 else VIEWS[keys[c-1]].replace("Baseline", "Base-\nline"), fontsize=5.5, pad=2, color=INK)
     fig.suptitle("Where each network finds the person again", fontsize=8, y=.995, fontweight="bold")
     if table is not None: _shares(fig, table, [TINTS[k] for k in maps])
-    fig.text(.5, .004, caption(facts), fontsize=4.6, color=FAINT, ha="center", va="bottom")
+    fig.text(.5, .004, caption(facts), fontsize=5.5, color=FAINT, ha="center", va="bottom")
     return fig
 
 def _shares(fig, table, colours):
@@ -370,7 +370,7 @@ def draw_separation(
 ):
     "A panel per method of `SHOWN`; a method without a run gets an empty one that says so."
     pids = tensors["test.pids"].numpy()
-    fig, axes = plt.subplots(2, 2, figsize=(3.5, 4.15), dpi=200, gridspec_kw=dict(left=.02, right=.98, top=.875, bottom=.085, wspace=.05, hspace=.14))
+    fig, axes = plt.subplots(2, 2, figsize=(3.5, 4.15), dpi=200, gridspec_kw=dict(left=.02, right=.98, top=.875, bottom=.088, wspace=.05, hspace=.14))
     scores = {m: separation(tensors[f"test.{m}"], pids) for m in SHOWN if f"test.{m}" in tensors}
     for ax, m in zip(axes.flat, SHOWN):
         name = METHODS[m][0]
@@ -379,7 +379,7 @@ def draw_separation(
         ax.set_title(f"{name}: silhouette {scores[m]:.2f}" if m in scores else name, fontsize=6.5, pad=3)
     fig.suptitle(f"How far {len(np.unique(pids))} people of the target lie apart", fontsize=8, y=.985, fontweight="bold")
     fig.text(.5, .925, "silhouette score in feature space: 1 apart, 0 mixed", fontsize=5.5, ha="center", color=INK)
-    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} test images, colour and marker: identity\n" + caption(facts), fontsize=4.6, color=FAINT, ha="center")
+    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} test images, colour and marker: identity\n" + caption(facts), fontsize=5.5, color=FAINT, ha="center")
     return fig, scores
 
 # %% ../nbs/83_analysis.ipynb #ea4f597d
@@ -390,22 +390,23 @@ def draw_moments(
     "Rows φ^P0 … φ^PK, a column per moment; the first row starts from the panel to its left, the others from the first row's panel above."
     pids = tensors["train.pids"].numpy()
     epochs, parts = (sorted({pick(k.split(".")[i]) for k in tensors if k.startswith("followed.") and "clusters" not in k}) for i, pick in ((1, int), (2, str)))
-    fig, axes = plt.subplots(len(parts), len(epochs), figsize=(3.5, .75 + 3.5*len(parts)/len(epochs)), dpi=200, squeeze=False,
-                             gridspec_kw=dict(left=.065, right=.995, top=.81, bottom=.135, wspace=.05, hspace=.17))
+    height = .8 + 3.5*len(parts)/len(epochs)
+    fig, axes = plt.subplots(len(parts), len(epochs), figsize=(3.5, height), dpi=200, squeeze=False,
+                             gridspec_kw=dict(left=.065, right=.995, top=1 - .5/height, bottom=.34/height, wspace=.05, hspace=.2))
     top, last = {}, None
     for row, part in zip(axes, parts):
         for ax, epoch in zip(row, epochs):
             x, clusters = (tensors.get(f"followed.{epoch}.{k}") for k in (part, f"clusters {part}"))
             at = last = tsne(x, top.get(epoch, last), perplexity, seed)
             top.setdefault(epoch, at)
-            scatter(ax, at, pids, size=2.4)
+            scatter(ax, at, pids, size=4.5)
             if clusters is not None: outlines(ax, at, shared(clusters.numpy()))
-            ax.set_title(f"{separation(x, pids):.2f}", fontsize=5, pad=1.5)
+            ax.set_title(f"{separation(x, pids):.2f}", fontsize=5.5, pad=1.5)
         row[0].set_ylabel(rf"$\varphi^{{{part[0]}_{part[1]}}}$", fontsize=7.5, rotation=0, labelpad=6, va="center")
-    for ax, epoch in zip(axes[0], epochs): ax.set_title(f"epoch {epoch + 1}\n" + ax.get_title(), fontsize=5, pad=1.5)
-    fig.suptitle(f"LF²: {len(np.unique(pids))} people of the target while it learns", fontsize=8, y=.985, fontweight="bold")
-    fig.text(.5, .905, ("outlines: the pseudo clusters at the start of the epoch · " if any("clusters" in k for k in tensors) else "") + "number: silhouette score", fontsize=5.2, ha="center", va="center", color=INK)
-    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and marker: identity\n" + caption(facts | dict(cluster=None)), fontsize=4.6, color=FAINT, ha="center")
+    for ax, epoch in zip(axes[0], epochs): ax.set_title(f"epoch {epoch + 1}\n" + ax.get_title(), fontsize=5.5, pad=1.5)
+    fig.suptitle(f"LF²: {len(np.unique(pids))} people of the target while it learns", fontsize=8, y=1 - .03/height, va="top", fontweight="bold")
+    fig.text(.5, 1 - .22/height, ("outlines: the pseudo clusters at the start of the epoch · " if any("clusters" in k for k in tensors) else "") + "number: silhouette score", fontsize=5.5, ha="center", va="center", color=INK)
+    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and marker: identity\n" + caption(facts | dict(cluster=None)), fontsize=5.5, color=FAINT, ha="center")
     return fig
 
 def shared(
@@ -432,14 +433,14 @@ def draw_agreement(
 ):
     "Two panels, one line per method: ARI among the clusterings, ARI with the truth."
     table = agreement_table({m: records[m] for m in AGREEING if m in records})
-    fig, axes = plt.subplots(1, 2, figsize=(3.5, 2.05), dpi=200, sharey=True, gridspec_kw=dict(left=.10, right=.985, top=.80, bottom=.31, wspace=.08))
+    fig, axes = plt.subplots(1, 2, figsize=(3.5, 2.05), dpi=200, sharey=True, gridspec_kw=dict(left=.10, right=.985, top=.80, bottom=.33, wspace=.08))
     for ax, column, title in zip(axes, ("between", "truth"), ("with each other", "with the truth")):
         for (m, rows), marker in zip(table.groupby("method", sort=False), "osD"):
             ax.plot(rows["epoch"], rows[column], color=METHODS[m][1], marker=marker, ms=2.6, lw=1.1, label=METHODS[m][0], ls={"lf2": "-", "lf2-nofm": "--"}.get(m, "-."))
         ax.set_title(title, fontsize=6.5, pad=3); ax.set_xlabel("epoch", fontsize=6, labelpad=1); ax.tick_params(labelsize=5.5, length=2, pad=1.5)
         ax.grid(alpha=.3, lw=.5); ax.spines[["top", "right"]].set_visible(False); ax.set_ylim(0, 1); ax.set_xticks(sorted(set(table["epoch"])))
     axes[0].set_ylabel("mean ARI", fontsize=6, labelpad=2)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(.5, .095), ncols=3, frameon=False, fontsize=5.8)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(.5, .115), ncols=3, frameon=False, fontsize=5.8)
     fig.suptitle("How far the clusterings of an epoch agree", fontsize=8, y=.985, fontweight="bold")
-    fig.text(.5, .015, caption(facts), fontsize=4.6, color=FAINT, ha="center")
+    fig.text(.5, .015, caption(facts), fontsize=5.5, color=FAINT, ha="center")
     return fig, table

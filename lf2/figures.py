@@ -20,7 +20,7 @@ from .config import project_root
 from .records import atomic_path
 
 # %% ../nbs/80_figures.ipynb #fd094f60
-INK, FAINT = "#1f2328", "#8a929b"
+INK, FAINT = "#1f2328", "#6e7781"
 BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE, YELLOW = "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#f0e442"
 METHODS = { # method → name, colour; in the order of the paper's Table II, ours after it
     "direct": ("Direct transfer", FAINT), "baseline": ("Baseline", SKY), "lf2-nofm": ("LF² w/o FM", ORANGE), "lf2": ("LF²", BLUE),
