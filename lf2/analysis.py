@@ -35,7 +35,7 @@ from .methods import find_method
 from .network import ReIDNet, stripes
 from .records import atomic_path, read_records
 from .report import config_of
-from .run import load_data
+from .run import load_data, runs_of
 from .tables import comparable
 
 # %% ../nbs/83_analysis.ipynb #88fff01c
@@ -98,9 +98,8 @@ def folders(
     runs_dir=None     # of the runs; None: runs/ of the project, or inside any other `results_dir`
 ) -> tuple:
     "(records' folder, runs' folder)."
-    home = project_root()/"results"
-    results = Path(results_dir or home)
-    return results, Path(runs_dir or (project_root()/"runs" if results.resolve() == home.resolve() else results/"runs"))
+    results = Path(results_dir or project_root()/"results")
+    return results, Path(runs_dir or runs_of(results))
 
 def target_of(
     record:dict, # of a finished run
