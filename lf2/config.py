@@ -116,6 +116,8 @@ PRESETS = {
                   epochs=5, iters=60, lr=3.5e-4, eval_every=5),
     "demo":  dict(arch="small", weights="none", height=64, width=32, scale=1.0, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
                   epochs=8, iters=150, lr=3.5e-4, eval_every=2),
+    "light": dict(arch="mobilenet_v2", weights="imagenet", height=128, width=64, scale=1.0, M=700, pretrain_epochs=20, pretrain_iters=100, pretrain_lr=3.5e-4,
+                  epochs=7, iters=200, lr=3.5e-4, eval_every=7),
     "full":  dict(arch="resnet50", weights="imagenet", height=256, width=128, scale=1.0, M=700, pretrain_epochs=80, pretrain_iters=200,
                   pretrain_lr=3.5e-4, epochs=80, iters=400, lr=3.5e-4, eval_every=1),
 }
@@ -258,12 +260,17 @@ def code_hash(
     names:list,                # module names of the package, e.g. "losses"
     folder:str|Path|None=None, # where they are, the package's folder unless told
 ) -> str:
-    "Hash of the modules' syntax trees without docstrings, `PRESETS` and `PROFILES`; comments and layout do not count."
+    "Hash of the modules' syntax trees without docstrings, `PRESETS`, `PROFILES` and this function, the same in every version of Python; comments and layout do not count."
+    def left_out(node): return (getattr(node, "name", None) == "code_hash" or isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith(("PRESETS", "PROFILES")))
+    def plain(x):
+        if isinstance(x, list): return [plain(v) for v in x]
+        if not isinstance(x, ast.AST): return repr(x)
+        return [type(x).__name__, *([k, plain(v)] for k, v in ast.iter_fields(x) if v not in (None, []))]   # empty fields come and go with Python's versions
     digest = hashlib.sha256()
     for name in names:
         tree = ast.parse((Path(folder or Path(__file__).parent)/f"{name}.py").read_text(encoding="utf-8"))
-        tree.body = [node for node in tree.body if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith(("PRESETS", "PROFILES")))]
+        tree.body = [node for node in tree.body if not left_out(node)]
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef|ast.ClassDef|ast.Module) and ast.get_docstring(node) is not None: node.body = node.body[1:]
-        digest.update(ast.dump(tree).encode())
+        digest.update(repr(plain(tree)).encode())
     return digest.hexdigest()[:12]
