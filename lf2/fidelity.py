@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['STUDY', 'LOCAL', 'FIXED', 'DIRECTIONS', 'SEEDS', 'COLOURS', 'CITIES', 'divergences', 'study_runs', 'smallest_effect',
-           'holm_levels', 'effects', 'study_values', 'study_table', 'forest', 'told', 'confirmed', 'fm_table']
+           'holm_levels', 'effects', 'runs_of_variant', 'study_values', 'study_table', 'forest', 'told', 'confirmed',
+           'fm_table', 'label_table']
 
 # %% ../nbs/82_fidelity.ipynb #54103d21
 from itertools import accumulate
@@ -124,19 +125,26 @@ def _verdict(pairs, effect, low, high, least):
     return "helps" if effect > 0 else "hurts"
 
 # %% ../nbs/82_fidelity.ipynb #b4ad3cdd
+def runs_of_variant(
+    records:list,       # from `read_records`
+    given:dict,         # of a variant
+    **fixed             # instead of what `FIXED` says, e.g. another benchmark's data_seed
+) -> list:
+    "The variant's records, all directions and seeds; one that differs in anything else is left out."
+    wanted = dict(method="lf2") | given
+    return [r for r in records if all((FIRST | r["parameters"]).get(k) == v for k, v in wanted.items()) and standard(r, **FIXED | fixed, **wanted)]
+
 def study_values(
     records:list,       # from `read_records`
     given:dict,         # of a variant
     inference=None,     # the record's headline unless told
     **fixed             # instead of what `FIXED` says, e.g. another benchmark's data_seed
 ) -> dict: # (source, target, seed) → mAP of the last epoch, per cent
-    "The variant's results, one per direction and seed; a record that differs in anything else is left out."
-    wanted, found = dict(method="lf2") | given, {}
-    for r in records:
-        own = FIRST | r["parameters"]
-        if any(own.get(k) != v for k, v in wanted.items()) or not standard(r, **FIXED | fixed, **wanted): continue
-        metrics = r["final"][inference or r["final"]["headline"]]
-        found[own["source"], own["target"], own["seed"]] = 100*metrics["mAP"]
+    "The variant's results, one per direction and seed."
+    found = {}
+    for r in runs_of_variant(records, given, **fixed):
+        p, metrics = r["parameters"], r["final"][inference or r["final"]["headline"]]
+        found[p["source"], p["target"], p["seed"]] = 100*metrics["mAP"]
     return found
 
 def study_table(
@@ -210,9 +218,20 @@ def fm_table(
     "What the records tell of FM at the first and the last epoch, mean over parts and runs."
     rows = {}
     for name, given in [("the paper's profile", {}), *((r["name"], r["given"]) for r in STUDY if r["group"] == "fm" and "method" not in r["given"])]:
-        wanted = dict(method="lf2") | given
-        some = [r for r in records if all((FIRST | r["parameters"]).get(k) == v for k, v in wanted.items()) and standard(r, **FIXED, **wanted)]
+        some = runs_of_variant(records, given)
         for epoch in (0, -1):
             parts = [p for r in some for p in r["epochs"][epoch].get("fm", {}).values()]
             if parts: rows[name, some[0]["epochs"][epoch]["epoch"]] = pd.DataFrame(parts).mean()
     return pd.DataFrame(rows).T.rename_axis(["variant", "epoch"]) if rows else pd.DataFrame()
+
+def label_table(
+    records:list # of a study
+) -> pd.DataFrame: # index variant
+    "Adjusted Rand index of the last epoch's pseudo labels with the truth, global and mean of the parts, and of the sets with each other; mean over the runs."
+    rows = {}
+    for name, given in [("the paper's profile", {}), *((r["name"], r["given"]) for r in STUDY if r["given"])]:
+        last = [r["epochs"][-1] for r in runs_of_variant(records, given)]
+        def mean(values): return np.mean(values) if len(values) else np.nan
+        if last: rows[name] = {"runs": len(last), "P0 and truth": mean([e["truth"]["P0"]["ari"] for e in last]), "parts and truth": mean([v["ari"] for e in last for k, v in e["truth"].items() if k != "P0"]),
+                               "between the sets": mean([v["ari"] for e in last for v in e["between"].values()])}
+    return pd.DataFrame(rows).T if rows else pd.DataFrame()
