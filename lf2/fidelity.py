@@ -33,11 +33,11 @@ def _variant(group, key, name, inference=None, **given): return dict(group=group
 
 STUDY = [
     _variant("fm", "nofm", "without FM", method="lf2-nofm"),
-    _variant("fm", "none-figure", "untrained, Fig. 3", fm_train="none"),
-    _variant("fm", "none-equation", "untrained, Eq. (5)", fm_train="none", gate="equation"),
-    _variant("fm", "none-released", "untrained, released form", fm_train="none", gate="released"),
-    _variant("fm", "half", "gate ½, Fig. 3", fm_train="half"),
-    _variant("fm", "align", "aligned with the expert (ours)", fm_train="align"),
+    _variant("fm", "none-figure", "FM untrained, Fig. 3", fm_train="none"),
+    _variant("fm", "none-equation", "FM untrained, Eq. (5)", fm_train="none", gate="equation"),
+    _variant("fm", "none-released", "FM untrained, released form", fm_train="none", gate="released"),
+    _variant("fm", "half", "FM's gate ½, Fig. 3", fm_train="half"),
+    _variant("fm", "align", "FM aligned with the expert (ours)", fm_train="align"),
     _variant("loss", "lam", "λ = 1", lam=1.),
     _variant("loss", "softmax", "softmax triplet, global branch", triplet="softmax"),
     _variant("features", "avgmax", "average + maximum pooling", pooling="avg+max"),
@@ -202,14 +202,15 @@ CITIES = (101, 102, 103) # fresh benchmarks: nothing was chosen on them
 
 def confirmed(
     records:list, # of one state of the code
-    row:dict      # of `STUDY`
-) -> tuple: # (`effects` of the row alone, {(source, target, city): difference})
-    "The row's paired differences on fresh benchmarks."
+    rows:list     # some of `STUDY`: a family
+) -> tuple: # (`effects`, {name: {(source, target, city): difference}})
+    "The rows' paired differences on fresh benchmarks."
     records, pairs = same_code(records), {}
-    for city in CITIES:
-        one, other = study_values(records, row["given"], row["inference"], data_seed=city), study_values(records, row["base"], data_seed=city)
-        pairs |= {(s, t, city): one[s, t, seed] - other[s, t, seed] for s, t, seed in sorted(one.keys() & other.keys())}
-    return effects({row["name"]: list(pairs.values())}), pairs
+    for row in rows:
+        for city in CITIES:
+            one, other = study_values(records, row["given"], row["inference"], data_seed=city), study_values(records, row["base"], data_seed=city)
+            pairs.setdefault(row["name"], {}).update({(s, t, city): one[s, t, seed] - other[s, t, seed] for s, t, seed in sorted(one.keys() & other.keys())})
+    return effects({name: list(d.values()) for name, d in pairs.items()}), pairs
 
 # %% ../nbs/82_fidelity.ipynb #ea0bfdde
 def fm_table(
