@@ -36,7 +36,7 @@ def development_set(
     found = parse_names(train, pattern)
     if unknown := [path.name for path, pid, cam in found if pid is None or cam is None]:
         raise DataError(f"{len(unknown)} of {len(found)} names tell no identity or no camera (first: {unknown[0]}): give a pattern with the groups pid and cam.")
-    number, rows = number_names({pid for _, pid, _ in found}), []
+    number = number_names({pid for _, pid, _ in found})
     rows = [(path, number[pid], cam) for path, pid, cam in found]
     pids = np.unique([pid for _, pid, _ in rows])
     if not 0 < held < len(pids): raise DataError(f"held = {held} of {len(pids)} identities: hold at least one, and leave at least one to learn from.")
