@@ -44,7 +44,7 @@ STUDY = [
     _variant("features", "K1", "K = 1", K=1),
     _variant("features", "K4", "K = 4", K=4),
     _variant("features", "global", "global inference", inference="global"),
-    _variant("batches", "shared", "one batch for all labels", batches="shared"),
+    _variant("batches", "shared", "one batch for all labels, a third of the images", batches="shared"),
     _variant("batches", "plain", "plain sampler", camera_aware=False),
     _variant("teacher", "warmup", "EMA warm-up", ema_warmup=True),
     _variant("teacher", "bn-copy", "teacher's BN copied", teacher_bn="copy"),
