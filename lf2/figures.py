@@ -143,10 +143,10 @@ def save_figure(
 # %% ../nbs/80_figures.ipynb #bcb4ef5d
 def curve(
     records:list # of one method and direction, one per seed
-) -> tuple: # epochs (E,), mAP (seeds, E) in per cent, mAP of the start (seeds,)
+) -> tuple: # epochs (E,) from 0, mAP (seeds, E) in per cent, mAP of direct transfer (seeds,)
     "The evaluated epochs that all records share."
     key = records[0]["final"]["headline"]
-    found = [{e["epoch"]: 100*e[key]["mAP"] for e in r["evaluations"] if e["epoch"] > 0} for r in records]
+    found = [{e["epoch"]: 100*e[key]["mAP"] for e in r["evaluations"]} for r in records]
     epochs = sorted(set(found[0]).intersection(*found[1:]))
     return np.array(epochs), np.array([[f[e] for e in epochs] for f in found]), np.array([100*r["evaluations"][0]["global"]["mAP"] for r in records])
 
@@ -176,6 +176,6 @@ def _panel(ax, title, methods):
         name, colour = METHODS.get(method, (method, INK))
         ax.plot(epochs, mAP.mean(0), color=colour, lw=2.4 if method == "lf2" else 1.7, marker="osD^vPX"[order.index(method) % 7], ms=3.8, label=name, ls="--" if method == "supervised" else "-")
         if len(mAP) > 1: ax.fill_between(epochs, mAP.min(0), mAP.max(0), color=colour, alpha=.15, lw=0)
-    ax.set_xticks(sorted({int(e) for rs in methods.values() for e in [0, *curve(rs)[0]]}))
+    ax.set_xticks(sorted({int(e) for rs in methods.values() for e in curve(rs)[0]}))
     ax.set_title(title, fontsize=10); ax.set_xlabel("epoch of stage 2", fontsize=9); ax.grid(alpha=.25)
     ax.spines[["top", "right"]].set_visible(False)

@@ -346,10 +346,11 @@ def headline(
 ) -> str:
     "The run's outcome in a sentence."
     if not record["evaluations"]: return f"Trained for {record['final']['epoch']} epochs; the target's identities are not known, so nothing was measured."
-    start, last = record["evaluations"][0]["global"], record["final"][record["final"]["headline"]]
+    feature = record["final"]["headline"]
+    start, last = record["evaluations"][0][feature], record["final"][feature]
     if not record["final"]["epoch"]: return f"Direct transfer reaches {100*start['mAP']:.1f} % mAP and {100*start['rank1']:.1f} % Rank-1 on the target."
-    return (f"From {100*start['mAP']:.1f} % mAP by direct transfer to {100*last['mAP']:.1f} % after {record['final']['epoch']} epochs "
-            f"(Rank-1 {100*start['rank1']:.1f} → {100*last['rank1']:.1f} %; {record['final']['headline']} feature).")
+    return (f"From {100*start['mAP']:.1f} % mAP before adaptation to {100*last['mAP']:.1f} % after {record['final']['epoch']} epochs "
+            f"(Rank-1 {100*start['rank1']:.1f} → {100*last['rank1']:.1f} %; {feature} feature).")
 
 def remarks(
     record:dict # of a finished run
