@@ -278,8 +278,8 @@ def scatter(
     "Points, one colour and marker per identity, in a square without ticks."
     for i, pid in enumerate(np.unique(pids)):
         ax.scatter(*at[pids == pid].T, s=size, c=HUES[i % len(HUES)], marker=MARKERS[i % len(MARKERS)], linewidths=0)
-    reach = 1.08*np.abs(at).max()
-    ax.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    middle, reach = (at.max(0) + at.min(0))/2, .54*np.ptp(at, axis=0).max()
+    ax.set(xticks=[], yticks=[], xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach), aspect="equal")
     for edge in ax.spines.values(): edge.set(lw=.5, color=FAINT)
 
 def outlines(
@@ -389,23 +389,23 @@ def draw_moments(
     "Rows φ^P0 … φ^PK, a column per moment; the first row starts from the panel to its left, the others from the first row's panel above."
     pids = tensors["train.pids"].numpy()
     epochs, parts = (sorted({pick(k.split(".")[i]) for k in tensors if k.startswith("followed.") and "clusters" not in k}) for i, pick in ((1, int), (2, str)))
-    height = .8 + 3.5*len(parts)/len(epochs)
-    fig, axes = plt.subplots(len(parts), len(epochs), figsize=(3.5, height), dpi=200, squeeze=False,
-                             gridspec_kw=dict(left=.065, right=.995, top=1 - .5/height, bottom=.34/height, wspace=.05, hspace=.2))
+    height = 1.3 + 7*len(parts)/len(epochs)
+    fig, axes = plt.subplots(len(parts), len(epochs), figsize=(7, height), dpi=200, squeeze=False,
+                             gridspec_kw=dict(left=.05, right=.995, top=1 - .82/height, bottom=.52/height, wspace=.05, hspace=.16))
     top, last = {}, None
     for row, part in zip(axes, parts):
         for ax, epoch in zip(row, epochs):
             x, clusters = (tensors.get(f"followed.{epoch}.{k}") for k in (part, f"clusters {part}"))
             at = last = tsne(x, top.get(epoch, last), perplexity, seed)
             top.setdefault(epoch, at)
-            scatter(ax, at, pids, size=4.5)
+            scatter(ax, at, pids, size=4)
             if clusters is not None: outlines(ax, at, shared(clusters.numpy()))
-            ax.set_title(f"{separation(x, pids):.2f}", fontsize=5.5, pad=1.5)
-        row[0].set_ylabel(rf"$\varphi^{{{part[0]}_{part[1]}}}$", fontsize=7.5, rotation=0, labelpad=6, va="center")
-    for ax, epoch in zip(axes[0], epochs): ax.set_title(f"epoch {epoch + 1}\n" + ax.get_title(), fontsize=5.5, pad=1.5)
-    fig.suptitle(f"LF²: {len(np.unique(pids))} people of the target while it learns", fontsize=8, y=1 - .03/height, va="top", fontweight="bold")
-    fig.text(.5, 1 - .22/height, ("outlines: the pseudo clusters at the start of the epoch · " if any("clusters" in k for k in tensors) else "") + "number: silhouette score", fontsize=5.5, ha="center", va="center", color=INK)
-    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and marker: identity\n" + caption(facts | dict(cluster=None)), fontsize=5.5, color=FAINT, ha="center")
+            ax.set_title(f"{separation(x, pids):.2f}", fontsize=8.5, pad=2.5)
+        row[0].set_ylabel(rf"$\varphi^{{{part[0]}_{part[1]}}}$", fontsize=11, rotation=0, labelpad=9, va="center")
+    for ax, epoch in zip(axes[0], epochs): ax.set_title(f"epoch {epoch + 1}\n" + ax.get_title(), fontsize=8.5, pad=2.5)
+    fig.suptitle(f"LF²: {len(np.unique(pids))} people of the target while it learns", fontsize=12, y=1 - .05/height, va="top", fontweight="bold")
+    fig.text(.5, 1 - .36/height, ("outlines: the pseudo clusters at the start of the epoch · " if any("clusters" in k for k in tensors) else "") + "number: silhouette score", fontsize=8.5, ha="center", va="center", color=INK)
+    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and marker: identity\n" + caption(facts | dict(cluster=None)), fontsize=8, color=FAINT, ha="center")
     return fig
 
 def shared(
@@ -437,7 +437,7 @@ def draw_agreement(
         for (m, rows), marker in zip(table.groupby("method", sort=False), "osD"):
             ax.plot(rows["epoch"], rows[column], color=METHODS[m][1], marker=marker, ms=2.6, lw=1.1, label=METHODS[m][0], ls={"lf2": "-", "lf2-nofm": "--"}.get(m, "-."))
         ax.set_title(title, fontsize=6.5, pad=3); ax.set_xlabel("epoch", fontsize=6, labelpad=1); ax.tick_params(labelsize=5.5, length=2, pad=1.5)
-        ax.grid(alpha=.3, lw=.5); ax.spines[["top", "right"]].set_visible(False); ax.set_ylim(0, 1); ax.set_xticks(sorted(set(table["epoch"])))
+        ax.grid(alpha=.3, lw=.5); ax.spines[["top", "right"]].set_visible(False); ax.set_ylim(0, min(1, 1.15*table[["between", "truth"]].max().max())); ax.set_xticks(sorted(set(table["epoch"])))
     axes[0].set_ylabel("mean ARI", fontsize=6, labelpad=2)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(.5, .115), ncols=3, frameon=False, fontsize=5.8)
     fig.suptitle("How far the clusterings of an epoch agree", fontsize=8, y=.985, fontweight="bold")

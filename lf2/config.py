@@ -130,7 +130,7 @@ PROFILES["released"] = PROFILES["paper"] | dict(
     gate="released", fm_train="none", fm_bn="running", pooling="avg+max", expert_input="concat", triplet="softmax", triplet_at="neck",
     start_from="backbone", ema_warmup=True, teacher_bn="own", classifier_init="centroids", clustering="minibatch", inference="experts")
 PROFILES["released-2022-06"] = PROFILES["released"] | dict(source_triplet="hinge", expert_input="pooled")
-PROFILES["best-on-syn"] = PROFILES["paper"] | dict(gate="released", fm_train="none")
+PROFILES["best-on-syn"] = PROFILES["paper"] | dict(clustering="dbscan")
 
 # %% ../nbs/00_config.ipynb #2e943f5f
 def matched_momentum(
