@@ -8,7 +8,8 @@
     make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
 
 A run counts as made when a record of its parameters lies in results/, with or without its folder in runs/. Any other parameter of
-nbs/run_adapt.ipynb goes to every run. Figures of another pair or preset go to a folder of their own in figures/. Stopped, the same command goes on where it stopped.
+nbs/run_adapt.ipynb goes to every run. Figures of another pair or preset go to a folder of their own in figures/. Stopped, the same command
+goes on where it stopped.
 """
 import contextlib
 import functools
@@ -184,7 +185,7 @@ def draw(source, target, fixed, roots, given, results):
     from lf2.tables import numbers
 
     ours = (source, target) == PAIRS["syn"] and fixed == dict(preset="demo", data_seed=0)           # those that README shows
-    figures = results/"figures" if results != ROOT/"results" else ROOT/"figures" if ours else ROOT/"figures"/f"{source}-{target}-{fixed['preset']}"
+    figures = ROOT/"figures"/("" if ours else f"{source}-{target}-{fixed['preset']}") if results == ROOT/"results" else results/"figures"
     folders = dict(results_dir=results, out_dir=results/"tables", figures_dir=figures)
     known = fixed | dict(source=source, target=target) | {k: shown_path(v) for k, v in folders.items()}
     seeds, Ms = numbers(given.get("seeds")) or [0], numbers(given.get("M")) or [700]

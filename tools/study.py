@@ -2,7 +2,7 @@
 
     make study                            # both directions, three seeds, M = 700, preset study
     make study dry=1                      # only list which runs there are and which are missing
-    make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, profile, local or versus
+    make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, profile, local or after
     make study only=half,dbscan           # by their keys; the profile `paper`, which all are compared with, always comes along
     make study only=paper                 # it alone
 
@@ -23,11 +23,11 @@ OWN = ("seeds", "only", "jobs", "dry", "results_dir")
 def plan(given):
     """What every run has, and per run its name and its own parameters."""
     from lf2.config import RunError
-    from lf2.fidelity import DIRECTIONS, FIXED, LOCAL, SEEDS, STUDY, VERSUS, study_runs
+    from lf2.fidelity import AFTER, DIRECTIONS, FIXED, LOCAL, SEEDS, STUDY, study_runs
     from lf2.run import configure
     from lf2.tables import numbers
 
-    every, words = [*STUDY, *LOCAL, *VERSUS], [w for w in given.get("only", "").split(",") if w]
+    every, words = [*STUDY, *LOCAL, *AFTER], [w for w in given.get("only", "").split(",") if w]
     known = ["paper", *dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
     for w in words:
         if w not in known: raise RunError(f"only = {w!r} is no part of the study: choose from {', '.join(known)}.")
