@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STUDY', 'LOCAL', 'AFTER', 'FIXED', 'DIRECTIONS', 'SEEDS', 'COLOURS', 'divergences', 'study_runs', 'smallest_effect',
            'holm_levels', 'effects', 'runs_of_variant', 'study_values', 'study_table', 'as_page', 'forest', 'told',
-           'fm_table', 'label_table']
+           'fm_table', 'label_table', 'batches_hold', 'first_labels']
 
 # %% ../nbs/82_fidelity.ipynb #54103d21
 from itertools import accumulate
@@ -13,11 +13,17 @@ from itertools import accumulate
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from scipy import optimize, stats
 
+from .batches import IdentitySampler, cached_images
+from .clustering import agreement, dbscan, jaccard_distance, kmeans
 from .config import FIRST, project_root
+from .features import extract, unit
 from .figures import BLUE, INK, VERMILION
-from .run import configure
+from .network import pick_device
+from .pretrain import pretrain
+from .run import configure, contents, load_data, runs_dir
 from .tables import markdown, same_code, standard
 
 # %% ../nbs/82_fidelity.ipynb #a016e40a
@@ -216,7 +222,7 @@ def told(
             + (f" Fewer: {'; '.join(short)}." if short else "") + (f" None yet: {'; '.join(n.index[n == 0])}." if (n == 0).any() else ""))
 
 # %% ../nbs/82_fidelity.ipynb #ea0bfdde
-def _named(rows): return {"the paper's profile": {}} | {r["name"]: r["given"] for r in rows if r["given"]}
+def _named(rows): return {"the paper's profile": {}} | {r["name"]: r["given"] for r in rows if r["given"] and not r["base"]}
 
 def fm_table(
     records:list # of a study
@@ -231,13 +237,48 @@ def fm_table(
     return pd.DataFrame(rows).T.rename_axis(["variant", "epoch"]) if rows else pd.DataFrame()
 
 def label_table(
-    records:list # of a study
+    records:list, # of a study
+    epoch:int=-1  # index of the labelling; 0, the first, has the same features in all runs with the same stage 1
 ) -> pd.DataFrame: # index (variant, source, target, seed)
-    "A run's last pseudo labels: number of global clusters, ARI of the global labels with the truth, of the parts' (mean), of all sets with each other (mean), and NMI of the global ones."
+    "A run's pseudo labels: number of global clusters, ARI of the global labels with the truth, of the parts' (mean), of all sets with each other (mean), and NMI of the global ones."
     rows = {}
-    for name, given in _named(STUDY).items():
+    for name, given in _named([*STUDY, *AFTER]).items():
         for r in runs_of_variant(records, given):
-            p, last = r["parameters"], r["epochs"][-1]
+            p, last = r["parameters"], r["epochs"][epoch]
             rows[name, p["source"], p["target"], p["seed"]] = {"clusters": last["sizes"]["P0"]["clusters"], "P0 and truth": last["truth"]["P0"]["ari"], "parts and truth": _mean(v["ari"] for k, v in last["truth"].items() if k != "P0"),
                                                               "between the sets": _mean(v["ari"] for v in last["between"].values()), "P0 and truth, NMI": last["truth"]["P0"]["nmi"]}
     return pd.DataFrame(rows).T.rename_axis(["variant", "source", "target", "seed"]) if rows else pd.DataFrame()
+
+# %% ../nbs/82_fidelity.ipynb #2d44d0c0
+def batches_hold(
+    labels,      # (N,) pseudo identities, −1 for none
+    pids,        # (N,) true identities
+    camids,      # (N,) cameras
+    batches:int=300
+) -> dict:
+    "What the sampler makes of the labels: share of images that have one, and of the positive pairs in its batches those that show one person, and one person in two cameras."
+    labels, pids, camids = map(np.asarray, (labels, pids, camids))
+    sampler, dice, right, across = IdentitySampler(labels, camids), torch.Generator().manual_seed(0), [], []
+    def same(x): return x[:, None] == x[None]
+    for rows in (sampler.batch(dice).numpy() for _ in range(batches)):
+        pair = same(labels[rows]) & ~same(rows); true = pair & same(pids[rows])
+        right.append(true.sum()/pair.sum()); across.append((true & ~same(camids[rows])).sum()/pair.sum())
+    return {"labelled": (labels >= 0).mean(), "right": np.mean(right), "right, two cameras": np.mean(across)}
+
+def first_labels(
+    cfg # a resolved configuration of the study
+) -> pd.DataFrame: # a row per labelling
+    "`batches_hold`, clusters and ARI of five labellings of the target's global features as stage 1 leaves them, which all variants share."
+    device, precision = pick_device(cfg.device, cfg.precision)
+    source, target = (load_data(cfg, name, root).train for name, root in ((cfg.source, cfg.source_root), (cfg.target, cfg.target_root)))
+    seen, images = (cached_images(split, cfg.height, cfg.width, cfg.cache_dir) for split in (source, target))
+    net, _ = pretrain(cfg, seen, source.pids, source.camids, contents(source), runs_dir(cfg))
+    net = net.to(device).eval()
+    x = unit(extract(lambda b: {"P0": net.embed(net(b))["global"]}, images, device=device, precision=precision)["P0"])
+    near, sure = kmeans(x, cfg.M, seed=cfg.seed).labels, dbscan(jaccard_distance(x, sparse=True), cfg.eps)
+    kept = sure >= 0
+    means = unit(torch.stack([x[sure == k].mean(0) for k in range(sure.max() + 1)]))
+    ways = {f"k-means, M = {cfg.M}": near, "k-means, M = 400": kmeans(x, 400, seed=cfg.seed).labels, f"k-means, M = {cfg.M}, of DBSCAN's images": np.where(kept, near, -1),
+            "DBSCAN, the rest at the nearest mean": np.where(kept, sure, (x @ means.T).argmax(1).numpy()), "DBSCAN": sure}
+    return pd.DataFrame([dict(source=cfg.source, target=cfg.target, seed=cfg.seed, labelling=how, clusters=len(set(labels[labels >= 0])),
+                              ARI=agreement(labels, target.pids)["ari"], **batches_hold(labels, target.pids, target.camids)) for how, labels in ways.items()])
