@@ -66,7 +66,7 @@ def sort_out(runs, fixed, results):
 
     records, found = [(FIRST | r["parameters"], r) for r in read_records(results)], []
     for name, params in runs:
-        mine = [r for own, r in records if all(own.get(k) == v for k, v in params.items()) and standard(r, **fixed, **params)]
+        mine = [r for own, r in records if all(own.get(k) == v for k, v in params.items()) and standard(r, **fixed | params)]
         found.append((name, params, mine[0] if mine else None))
     return found
 
