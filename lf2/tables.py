@@ -9,7 +9,7 @@ __all__ = ['FREE', 'UNASKED', 'NAMES', 'METRICS', 'REPORTED', 'SIGNS', 'MARKS', 
            'as_latex', 'long_table', 'made_of', 'tables_folder', 'save_table']
 
 # %% ../nbs/81_tables.ipynb #5b554555
-import os, re, tempfile
+import functools, os, re, tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -32,9 +32,14 @@ def standard(
     given = {k: own.get(k) for k in FREE} | {k: v for k, v in fixed.items() if k in record["parameters"] or FIRST.get(k, v) != v}
     if own["method"] in ("direct", "supervised") or own.get("cluster") == "dbscan": given["M"] = own.get("M") # which they do not use
     if given.get("weights"): given["weights"] = Path(given["weights"]).name    # as a record tells it
-    try: wanted = _plain(result_params(configure(given)))
-    except ValueError: return False
-    return all(own.get(k, v) == v for k, v in wanted.items() if k not in UNASKED)
+    wanted = _wanted(tuple(given.items()))
+    return wanted is not None and all(own.get(k, v) == v for k, v in wanted.items() if k not in UNASKED)
+
+@functools.cache
+def _wanted(given):
+    "The parameters that these, as pairs, come to; None where they are no configuration. Few ask for many records."
+    try: return _plain(result_params(configure(dict(given))))
+    except ValueError: return None
 
 def in_order(
     records:list # from `lf2.records.read_records`
