@@ -30,7 +30,7 @@ paper: env ## the tables and figures, and whatever runs they still need: seeds=0
 study: env ## what each difference between paper and released code is worth: only=fm,lam seeds=0 jobs=N dry=1, see tools/study.py
 	@.venv/bin/python tools/study.py
 
-bench: env ## every stage timed beside a plain reference and its floor: nbs/bench.ipynb, results/bench.json; 15 minutes of a machine of one's own
+bench: env ## every stage timed beside a plain reference and its floor: nbs/bench.ipynb, results/bench.json; ten minutes of a machine of one's own
 	@$(PAPERMILL) bench
 
 test: env ## every notebook, one real papermill run, ruff, and the checks of tools/test.py
