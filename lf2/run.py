@@ -194,15 +194,16 @@ def run(
     given:dict=None, # parameter → value; see `lf2.config.Core` and the method's Params
     **kw             # the same as keywords
 ) -> dict:
-    "One run from configuration to record; every failure is a RunError of one sentence."
+    "One run from configuration to record; every failure is a RunError of one sentence, an interrupt a `Stopped` once the iteration is saved."
     try:
         cfg = configure((given or {}) | kw)
-        if cfg.processes > started() == 1: return started_run(cfg, (given or {}) | kw)
-        if started() not in (1, cfg.processes): raise RunError(f"processes = {cfg.processes}, but {started()} were started: leave the parameter out, or start as many.")
-        if cfg.threads: torch.set_num_threads(cfg.threads)
-        if cfg.deterministic: repeatable()
-        device, precision = pick_device(cfg.device, cfg.precision)
-        with joined(device): return _run(cfg, device, precision)
+        with stoppable():
+            if cfg.processes > started() == 1: return started_run(cfg, (given or {}) | kw)
+            if started() not in (1, cfg.processes): raise RunError(f"processes = {cfg.processes}, but {started()} were started: leave the parameter out, or start as many.")
+            if cfg.threads: torch.set_num_threads(cfg.threads)
+            if cfg.deterministic: repeatable()
+            device, precision = pick_device(cfg.device, cfg.precision)
+            with joined(device): return _run(cfg, device, precision)
     except RunError: raise
     except (ValueError, OSError, MemoryError, torch.OutOfMemoryError) as e: raise one_sentence(e) from e
 
@@ -315,7 +316,7 @@ def main(
         if len(args) != 1: raise RunError("lf2.run takes one argument, the path of a JSON file of parameters: python -m lf2.run CONFIG.json")
         warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
         if int(os.environ.get("RANK", 0)): warnings.simplefilter("ignore")   # the main process warns
-        with stoppable(): record = run((dict(processes=started()) if started() > 1 else {}) | read_config(args[0]))
+        record = run((dict(processes=started()) if started() > 1 else {}) | read_config(args[0]))
     except RunError as e:
         if started() > 1: print(file=sys.stderr)   # ends the line of the bar, which `launch` reads with it
         print(f"{type(e).__name__}: {e}", file=sys.stderr)

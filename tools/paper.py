@@ -16,7 +16,6 @@ import functools
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -133,10 +132,11 @@ class Workers:
         log = self.logs/f"{title}.log"
         print(f"begins    {title}" + (f" on GPU {gpu}" if gpu is not None else ""), flush=True)
         with open(log, "w", encoding="utf-8") if self.jobs > 1 else contextlib.nullcontext() as out:
-            process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=out, stderr=out)
+            # In a group of its own it hears of a Ctrl-C in the terminal once, from us: a second signal would cost it the epoch.
+            process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=out, stderr=out, process_group=0)
             self.under_way.append(process)
-            while process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired): process.wait(0.5)
+            if self.stopping: process.terminate()
+            process.wait()
         self.under_way.remove(process)
         self.places.put(gpu)
         ok = process.returncode == 0
@@ -145,7 +145,7 @@ class Workers:
         return ok
 
     def all(self, work):
-        """Titles that failed. Interrupted, it stops what is under way and waits for it."""
+        """Titles that failed. Stopped, it ends what is under way, which saves its state, and waits for it."""
         pool = ThreadPoolExecutor(self.jobs)
         try:
             futures = {title: pool.submit(self.run, title, argv) for title, argv in work}
@@ -153,21 +153,28 @@ class Workers:
         except BaseException:
             self.stopping = True
             for process in list(self.under_way):
-                with contextlib.suppress(OSError): process.send_signal(signal.SIGINT)
+                with contextlib.suppress(OSError): process.terminate()
             raise
         finally: pool.shutdown(wait=True, cancel_futures=True)
 
 
 def in_rounds(rounds, jobs, logs):
-    """Makes the runs of each round, a list of (title, command), before those of the next; titles that failed, None when interrupted."""
+    """Makes the runs of each round, a list of (title, command), before those of the next; titles that failed."""
     logs.mkdir(parents=True, exist_ok=True)
     workers, failed = Workers(min(jobs, sum(map(len, rounds))), logs), []
-    try:
-        for some in rounds: failed += workers.all(some)
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on from here", file=sys.stderr)
-        return None
+    for some in rounds: failed += workers.all(some)
     return failed
+
+
+def ended(work):
+    """Exit status of work(), or, after a signal that asks us to end, the one that shells expect, once all that it began has ended."""
+    from lf2.checkpoint import Stopped, stoppable
+
+    try:
+        with stoppable(): return work()
+    except Stopped as e:
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        return 128 + e.signal
 
 
 def commands(missing, fixed, roots, results):
@@ -230,7 +237,7 @@ def main():
         logs = results/"runs"/"paper" if results != ROOT/"results" else ROOT/"runs"/"paper"
         first = [m for m in missing if m[1]["method"] == "direct"]  # these make the source networks that all others begin with
         rounds = [list(commands(some, fixed, roots, results)) for some in (first, [m for m in missing if m not in first])]
-        if (failed := in_rounds(rounds, jobs, logs)) is None: return 130
+        failed = in_rounds(rounds, jobs, logs)
     results.mkdir(parents=True, exist_ok=True)
     failed += draw(source, target, fixed, roots, given, results)
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
@@ -245,4 +252,4 @@ def raise_or_tell(sentence, given):
     print(sentence, file=sys.stderr)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__": sys.exit(ended(main))

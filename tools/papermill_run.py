@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,23 @@ def shown_path(path):
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
+def papermill(argv, **kw):
+    """Exit status. Asked to end, we interrupt papermill, which then stops its kernel, where the run saves its state."""
+    heard = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # papermill listens even where we, in the background, must not
+    process, asked = subprocess.Popen(argv, process_group=0, **kw), []  # a group of its own: Ctrl-C reaches it once, through us
+    signal.signal(signal.SIGINT, ours)
+
+    def interrupt(number, frame):
+        asked.append(number)
+        process.send_signal(signal.SIGINT)
+
+    for s in heard: signal.signal(s, interrupt)
+    status = process.wait()
+    if asked and status: print("stopped: the same command goes on from here", file=sys.stderr)
+    return 128 + asked[0] if asked and status else status
+
+
 def main():
     name, *words = sys.argv[1:]
     given = parameters(words) | make_parameters(os.environ.get("MAKEFLAGS", ""))
@@ -97,16 +115,11 @@ def main():
     if sys.stderr.isatty():  # a live bar, as wide as the terminal, which the kernel cannot see
         argv += ["--stderr-file", "/dev/stderr"]
         env["COLUMNS"] = str(os.get_terminal_size(sys.stderr.fileno()).columns - 1)
-    process = subprocess.Popen(argv, cwd=ROOT, env=env)
-    while True:  # Ctrl-C reaches papermill too, which stops the kernel: wait for it
-        with contextlib.suppress(KeyboardInterrupt):
-            status = process.wait()
-            break
-    if status != 0: return status
+    if status := papermill(argv, cwd=ROOT, env=env): return status
     for record in records_of(notebook, results): tell(record, results)
     if name in ("bench", "run_eval"): print(printed(notebook))
     print(f"notebook  {shown_path(notebook)}")
-    return status
+    return 0
 
 
 if __name__ == "__main__": sys.exit(main())

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 
-from paper import foreign, in_rounds, jobs_of, raise_or_tell, sort_out, tell, value
+from paper import ended, foreign, in_rounds, jobs_of, raise_or_tell, sort_out, tell, value
 from papermill_run import ROOT, make_parameters, parameters
 
 DRAW = "draw it   .venv/bin/jupyter nbconvert --to notebook --execute --inplace nbs/82_fidelity.ipynb"
@@ -88,10 +88,9 @@ def main():
     rounds = in_order(found, fixed)
     if given.get("dry", "0") not in ("0", ""): return 0
     failed = [] if not any(rounds) else in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs, results/"runs"/"logs")
-    if failed is None: return 130
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
     elif results == ROOT/"results"/"study": print(DRAW)
     return 1 if failed else 0
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__": sys.exit(ended(main))
