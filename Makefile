@@ -40,7 +40,7 @@ soak: env ## the long checks: dozens of kills in all phases, 200 epochs (under 2
 	@.venv/bin/python tools/test.py --soak
 
 lab: env ## JupyterLab in this folder
-	@.venv/bin/jupyter lab
+	@.venv/bin/python -m jupyterlab
 
 clean: ## remove caches and leftovers; .venv, runs/ and results/ stay
 	@rm -rf cache .ruff_cache _proc _docs build

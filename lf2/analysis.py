@@ -357,7 +357,7 @@ def features_for(
     "(tensors, facts) from the runs if their folders are there, else from the committed file if it is of the same pair; else None."
     runs = find_runs(*folders(results_dir, runs_dir), source, target, seed, **fixed)
     if any(folder for _, folder in runs.values()): return gather(runs, target_of(next(iter(runs.values()))[0], root), seed)
-    if not Path(committed).exists(): return None
+    if not Path(committed).exists() or fixed.keys() - {"preset", "data_seed", "M", "cluster"}: return None # of which the file knows nothing
     tensors, facts = read_features(committed)
     wanted = dict(source=source, target=target, seed=seed) | fixed
     return (tensors, facts) if all(facts.get(k) in (v, None) for k, v in wanted.items()) else None

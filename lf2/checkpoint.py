@@ -7,7 +7,7 @@ __all__ = ['save_checkpoint', 'load_checkpoint', 'optimizer_tensors', 'load_opti
            'asked', 'end_if_asked', 'stoppable', 'held', 'Watch']
 
 # %% ../nbs/12_checkpoint.ipynb #f552901f
-import contextlib, hashlib, json, os, re, signal, socket, time, warnings
+import contextlib, hashlib, json, os, re, signal, socket, threading, time, warnings
 from pathlib import Path
 
 import filelock
@@ -143,7 +143,7 @@ class Stopped(RunError):
     "A run that ended because `signal` asked it to."
     signal = None
 
-class _Stop: asked, holding = None, False # the signal that came; whether it has to wait
+class _Stop: asked, at, holding, listening = None, 0., False, False # the signal that came, when, whether it has to wait; whether anybody listens
 
 def stopped(saved="the last checkpoint counts") -> Stopped:
     "The Stopped to raise for the signal that came."
@@ -162,16 +162,20 @@ def end_if_asked(saved):
 
 @contextlib.contextmanager
 def stoppable():
-    "SIGINT, SIGTERM and SIGHUP (unless nohup had it ignored) end the block with `Stopped`; in a thread other than the main one nothing changes."
+    "SIGINT, SIGTERM and SIGHUP (unless nohup had it ignored) end the block with `Stopped`; within another such block, or in a thread other than the main one, nothing changes."
+    if _Stop.listening or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     def handler(number, frame):
-        wait, _Stop.asked = _Stop.holding and _Stop.asked is None, number
-        if not wait: raise stopped()
+        first = _Stop.asked is None
+        if not first and time.monotonic() - _Stop.at < 1: return
+        _Stop.asked, _Stop.at = number, time.monotonic()
+        if not (first and _Stop.holding): raise stopped()
     ending = [signal.SIGINT, signal.SIGTERM] + [signal.SIGHUP]*(signal.getsignal(signal.SIGHUP) != signal.SIG_IGN)
-    try: before = {s: signal.signal(s, handler) for s in ending}
-    except ValueError: before = {}
+    before, _Stop.listening = {s: signal.signal(s, handler) for s in ending}, True
     try: yield
     finally:
-        _Stop.asked, _Stop.holding = None, False
+        _Stop.asked, _Stop.holding, _Stop.listening = None, False, False
         for s, old in before.items(): signal.signal(s, old)
 
 @contextlib.contextmanager

@@ -80,8 +80,8 @@ def provenance(
 ) -> dict:
     "Commit, cleanliness, code hash, library versions and machine of this process; commit and dirty are None without git."
     with contextlib.suppress(FileNotFoundError):
-        commit, dirty = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--untracked-files=no", "--", "lf2"))
-        return dict(commit=commit, dirty=dirty) | _machine(modules)
+        commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", "--", "lf2")
+        return dict(commit=commit, dirty=None if changes is None else bool(changes)) | _machine(modules)
     return dict(commit=None, dirty=None) | _machine(modules)
 
 def _machine(modules):

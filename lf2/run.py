@@ -135,7 +135,7 @@ def started_run(
         except RunError:
             print(file=sys.stderr)   # ends the line of the bar
             raise
-    name = json.loads(out.splitlines()[-1])["run_id"]
+    name = json.loads([line for line in out.splitlines() if line.startswith('{"run_id"')][-1])["run_id"]   # libraries print there, too
     return read_record(Path(cfg.results_dir)/f"{name}.json")
 
 def going_on(
@@ -169,10 +169,10 @@ def finished(cfg, path, folder):
     if cfg.resume == "auto" and path.exists() and (folder/"teacher.safetensors").exists(): return read_record(path)
 
 def begin(cfg, path, folder):
-    "Makes the run's folder ready: config.json, no leavings, and with resume='never' no checkpoint."
+    "Makes the run's folder ready: config.json, no leavings, and with resume='never' no checkpoint and no teacher, so that 'auto' goes on with what begins now."
     sweep(path.parent, path.name)
     if cfg.resume == "never":
-        for old in (*folder.glob("epoch_*"), *folder.glob("followed_*")): old.unlink()
+        for old in (*folder.glob("epoch_*"), *folder.glob("followed_*"), *folder.glob("teacher.*")): old.unlink()
     with atomic_path(folder/"config.json") as part: part.write_text(json.dumps(asdict(cfg), indent=1))
 
 # %% ../nbs/70_run.ipynb #b3ea9c3d

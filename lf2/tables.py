@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FREE', 'UNASKED', 'NAMES', 'METRICS', 'REPORTED', 'SIGNS', 'MARKS', 'EPOCHS', 'standard', 'in_order', 'comparable',
-           'variant', 'spread', 'minutes', 'measured', 'markdown', 'same_code', 'numbers', 'paper_rows', 'gather',
-           'percent', 'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown', 'latex',
-           'as_latex', 'long_table', 'made_of', 'tables_folder', 'save_table']
+           'variant', 'spread', 'minutes', 'measured', 'markdown', 'same_code', 'numbers', 'further', 'paper_rows',
+           'gather', 'percent', 'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown',
+           'latex', 'as_latex', 'long_table', 'made_of', 'tables_folder', 'save_table']
 
 # %% ../nbs/81_tables.ipynb #5b554555
-import functools, os, re, tempfile
+import functools, json, os, re, tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -135,6 +135,15 @@ def numbers(
     "Whole numbers as papermill and make hand them over."
     try: return text if isinstance(text, list) or text is None else [int(n) for n in str(text).strip("[]()").split(",")]
     except ValueError: raise RunError(f"{text!r} is not a list of whole numbers: write them as 500,700,900.") from None
+
+def further(
+    also # JSON text of a dictionary, or None
+) -> dict:
+    "What the runs were given beyond preset, data_seed, M and seed, as papermill and `make paper` hand it over."
+    try: found = json.loads(also or "{}")
+    except ValueError: found = None
+    if not isinstance(found, dict): raise RunError(f"also = {also!r} is not a JSON object: write it as {{\"lam\": 1}}.")
+    return found
 
 def paper_rows(
     lf2_M=(500, 700, 900) # of LF²; the others have 700 if it is among them, else the first
@@ -293,7 +302,8 @@ EPOCHS = "Published numbers in this field are often those of the best epoch on t
 
 def made_of(
     cells:dict, rows:list, # of `gather`
-    preset:str, data_seed=0
+    preset:str, data_seed=0,
+    also=None              # as in `further`
 ) -> str:
     "Pair, preset, M, seeds, commit and date of the measured numbers, in sentences."
     records = [r for some in cells.values() for r in some]
@@ -303,13 +313,16 @@ def made_of(
     M = next(given["M"] for _, given, theirs in rows if theirs and "M" in given)
     commits = sorted({(p.get("commit") or "unknown")[:7] + (" with uncommitted changes" if p.get("dirty") else "") for p in own})
     days = sorted({r["finished"][:10] for r in records})
-    fewer = [f"{name}, {s} → {t}: {', '.join(str(r['parameters']['seed']) for r in some)}" for (name, (s, t)), some in cells.items() if 0 < len(some) < len(seeds)]
-    drawn = f", data seed {data_seed}" if pair.startswith("syn-") else ""
+    fewer = {} # (direction, its seeds) → methods
+    for (name, (s, t)), some in cells.items():
+        if 0 < len(some) < len(seeds): fewer.setdefault((f"{s} → {t}", ", ".join(str(r["parameters"]["seed"]) for r in some)), []).append(name)
+    fewer = [f"{direction} only {own} ({', '.join(names)})" for (direction, own), names in fewer.items()]
+    drawn = (f", data seed {data_seed}" if pair.startswith("syn-") else "") + "".join(f", {k} = {v}" for k, v in further(also).items())
     machines = sorted({r["provenance"].get("gpu") or r["provenance"].get("cpu") or "a machine unknown" for r in records})
     return " ".join([
         f"Measured on {pair}, preset {preset}{drawn}, in per cent, by the concatenated feature (direct transfer: the global one).",
         f"Every method that needs an M, LF² apart, has M = {M} in both directions; the paper does not tell its own.",
-        f"{'Seed' if len(seeds) == 1 else 'Mean ± standard deviation over the seeds'} {', '.join(map(str, seeds))}{'; fewer in ' + '; '.join(fewer) if fewer else ''}.",
+        f"{'Seed' if len(seeds) == 1 else 'Mean ± standard deviation over the seeds'} {', '.join(map(str, seeds))}{'; of ' + ', of '.join(fewer) if fewer else ''}.",
         *(["· is a run that has not been made."] if not all(cells.values()) else []),
         f"Precision {', '.join(sorted({r['precision'] for r in records}))} on {', '.join(machines)}.",
         f"Commit {', '.join(commits)}; code of all methods {own[0].get('core', 'unknown')}; {days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}."])

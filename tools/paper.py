@@ -8,7 +8,8 @@
     make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
 
 A run counts as made when a record of its parameters lies in results/, with or without its folder in runs/. Any other parameter of
-nbs/run_adapt.ipynb goes to every run. Figures of another pair or preset go to a folder of their own in figures/. Stopped, the same command
+nbs/run_adapt.ipynb goes to every run (weights=FILE, profile=released, …). Figures of another pair or preset, and tables and figures of runs
+with further parameters, go to folders of their own in results/tables/ and figures/. Stopped, the same command
 goes on where it stopped.
 """
 import contextlib
@@ -79,9 +80,9 @@ def jobs_of(given):
     return int(text)
 
 
-def foreign(found):
-    """Sentence on the records that today's code did not make, or nothing."""
-    from lf2.config import code_hash
+def foreign(found, given, way_out=""):
+    """RunError on the records that today's code did not make, before any run is made; a remark when none will be."""
+    from lf2.config import RunError, code_hash
     from lf2.methods import find_method
     from lf2.records import DECIDING
 
@@ -91,11 +92,12 @@ def foreign(found):
         now = dict(core=core, code=code(room))
         asked = ["core"] if not any(r is None and p["method"] == params["method"] for _, p, r in found) else ["core", "code"]
         if record and any(record["provenance"].get(k) != now[k] for k in asked): old.append(record["run_id"])
-    if not old: return None
+    if not old: return
     more = "" if len(old) < 4 else f" and {len(old) - 3} more"
-    return (f"{', '.join(old[:3])}{more}: made by another state of the code than the missing runs would be, "
-            "and tables refuse to mix the two. "
-            "Go back to that commit, move these records away, give another results_dir=…, or draw what there is with runs=0.")
+    sentence = (f"{', '.join(old[:3])}{more}: made by another state of the code than the missing runs would be, and tables refuse to mix "
+                f"the two. Go back to that commit, move these records away, give another results_dir=…{way_out}.")
+    if given.get("dry", "0") in ("0", "") and given.get("runs", "1") != "0": raise RunError(sentence)
+    print(sentence, file=sys.stderr)
 
 
 def tell(found):
@@ -118,7 +120,7 @@ def gpus():
 class Workers:
     """Runs commands, `jobs` at a time; remembers what is under way so that all of it ends with us."""
     def __init__(self, jobs, logs):
-        self.jobs, self.logs, self.under_way, self.stopping = jobs, logs, [], False
+        self.jobs, self.logs, self.under_way, self.stopping = jobs, logs, [], None
         self.places, devices = queue.Queue(), gpus() if jobs > 1 else []
         for i in range(jobs): self.places.put(devices[i % len(devices)] if devices else None)
 
@@ -145,17 +147,18 @@ class Workers:
         return ok
 
     def all(self, work):
-        """Titles that failed. Stopped, it ends what is under way, which saves its state, and waits for it."""
-        pool = ThreadPoolExecutor(self.jobs)
-        try:
-            futures = {title: pool.submit(self.run, title, argv) for title, argv in work}
-            return [title for title, f in futures.items() if not f.result()]
-        except BaseException:
-            self.stopping = True
-            for process in list(self.under_way):
-                with contextlib.suppress(OSError): process.terminate()
-            raise
-        finally: pool.shutdown(wait=True, cancel_futures=True)
+        """Titles that failed. Whenever a signal asks us to end, it asks what is under way, which saves its state, and waits for it."""
+        from lf2.checkpoint import Stopped
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            futures, failed = {title: pool.submit(self.run, title, argv) for title, argv in work}, None
+            while failed is None:
+                try: failed = [title for title, f in futures.items() if not f.result()]
+                except Stopped as e:
+                    self.stopping = e
+                    for process in list(self.under_way): process.terminate()
+        if self.stopping: raise self.stopping
+        return failed
 
 
 def in_rounds(rounds, jobs, logs):
@@ -167,14 +170,20 @@ def in_rounds(rounds, jobs, logs):
 
 
 def ended(work):
-    """Exit status of work(), or, after a signal that asks us to end, the one that shells expect, once all that it began has ended."""
+    """Exit status of work(): 1 after an error, told in a sentence; asked to end by a signal, 128 + its number, once all has ended."""
     from lf2.checkpoint import Stopped, stoppable
+    from lf2.config import RunError
+    from lf2.records import disk_error
 
     try:
         with stoppable(): return work()
     except Stopped as e:
         print("stopped: the same command goes on from here", file=sys.stderr)
         return 128 + e.signal
+    except OSError as e: wrong = disk_error(e.filename or "a file", e)
+    except (RunError, ValueError) as e: wrong = e
+    print(f"{type(wrong).__name__}: {wrong}", file=sys.stderr)
+    return 1
 
 
 def commands(missing, fixed, roots, results):
@@ -187,13 +196,26 @@ def commands(missing, fixed, roots, results):
         yield Path(output_name("run_adapt", words)).stem, command
 
 
+def further(source, target, fixed):
+    """Those of `fixed` that the tables must tell from the default: what can change a result, the machine's choices apart."""
+    from lf2.config import result_params
+    from lf2.run import configure
+    from lf2.tables import UNASKED
+
+    names = {k for m in ("lf2", "ssg") for k in result_params(configure(fixed | dict(source=source, target=target, method=m)))}
+    return {k: v for k, v in fixed.items() if k in names and k not in ("preset", "data_seed", *UNASKED)}
+
+
 def draw(source, target, fixed, roots, given, results):
     """Executes tab_* and fig_* by papermill, each with the parameters it has; titles that failed."""
     from lf2.tables import numbers
 
-    ours = (source, target) == PAIRS["syn"] and fixed == dict(preset="demo", data_seed=0)           # those that README shows
+    also = further(source, target, fixed)
+    apart = Path(output_name("with", {k: str(v) for k, v in also.items()})).stem if also else ""
+    ours = (source, target) == PAIRS["syn"] and (fixed["preset"], fixed["data_seed"]) == ("demo", 0)          # those that README shows
     figures = ROOT/"figures"/("" if ours else f"{source}-{target}-{fixed['preset']}") if results == ROOT/"results" else results/"figures"
-    folders = dict(results_dir=results, out_dir=results/"tables", figures_dir=figures)
+    folders = dict(results_dir=results, out_dir=results/"tables"/apart, figures_dir=figures/apart)
+    if also: fixed = fixed | dict(also=json.dumps(also))
     known = fixed | dict(source=source, target=target) | {k: shown_path(v) for k, v in folders.items()}
     seeds, Ms = numbers(given.get("seeds")) or [0], numbers(given.get("M")) or [700]
     lists = {k: given[k] for k in ("M", "seeds") if k in given}                       # the tables' affair
@@ -205,32 +227,26 @@ def draw(source, target, fixed, roots, given, results):
         names = {line.split("=")[0].strip() for line in text.splitlines() if "=" in line}
         own = known | (lists if notebook.stem.startswith("tab_") else M) | (one if "target_root" in names else {})  # one run of each method
         argv = [sys.executable, "-m", "papermill", shown_path(notebook), shown_path(results/notebook.name), "--no-progress-bar"]
-        for k in sorted(names & own.keys()): argv += ["-r" if k.endswith("_dir") else "-p", k, str(own[k])]
+        for k in sorted(names & own.keys()): argv += ["-r" if k.endswith("_dir") or k == "also" else "-p", k, str(own[k])]
         env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
         done = subprocess.run([str(a) for a in argv], cwd=ROOT, env=env, capture_output=True, text=True)
         last = done.stderr.strip().splitlines()[-1:] if done.returncode else []
         print(f"{'FAILED' if done.returncode else 'drawn':9} {notebook.stem}", *last, flush=True)
         if done.returncode: failed.append(notebook.stem)
-    print(f"tables    {shown_path(results/'tables')}\nfigures   {shown_path(figures)}")
+    print(f"tables    {shown_path(folders['out_dir'])}\nfigures   {shown_path(folders['figures_dir'])}")
     return failed
 
 
 def main():
     given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     given.pop("PYTHON", None)
-    from lf2.config import RunError
-
     results = (ROOT/(given.get("results_dir") or "results")).resolve()
-    try:
-        jobs = jobs_of(given)
-        source, target, fixed, roots, runs = plan(given)
-        found = sort_out(runs, fixed, results)
-        tell(found)
-        missing = [(name, params) for name, params, record in found if record is None]
-        if missing and (sentence := foreign(found)): raise_or_tell(sentence, given)
-    except (RunError, ValueError) as e:
-        print(f"{type(e).__name__}: {e}", file=sys.stderr)
-        return 1
+    jobs = jobs_of(given)
+    source, target, fixed, roots, runs = plan(given)
+    found = sort_out(runs, fixed, results)
+    tell(found)
+    missing = [(name, params) for name, params, record in found if record is None]
+    if missing: foreign(found, given, ", or draw what there is with runs=0")
     if given.get("dry", "0") not in ("0", ""): return 0
     failed = []
     if given.get("runs", "1") != "0" and missing:
@@ -242,14 +258,6 @@ def main():
     failed += draw(source, target, fixed, roots, given, results)
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def raise_or_tell(sentence, given):
-    """A RunError before any run is made; a remark when none will be."""
-    from lf2.config import RunError
-
-    if given.get("dry", "0") in ("0", "") and given.get("runs", "1") != "0": raise RunError(sentence)
-    print(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__": sys.exit(ended(main))

@@ -11,9 +11,17 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# papermill with a kernel that has minutes to save its state when it is asked to end, not the usual five seconds
+PATIENT = """
+from jupyter_client.provisioning import LocalProvisioner
+from papermill.__main__ import papermill
+LocalProvisioner.get_shutdown_wait_time = lambda self, recommended=5.: 300.
+papermill()
+"""
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\s*:{0,3}=(.*)", re.DOTALL)
 
 
@@ -84,32 +92,36 @@ def shown_path(path):
 
 
 def papermill(argv, **kw):
-    """Exit status. Asked to end, we interrupt papermill, which then stops its kernel, where the run saves its state."""
-    heard = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # papermill listens even where we, in the background, must not
-    process, asked = subprocess.Popen(argv, process_group=0, **kw), []  # a group of its own: Ctrl-C reaches it once, through us
-    signal.signal(signal.SIGINT, ours)
+    """Exit status. Asked to end, we interrupt papermill; it interrupts its kernel, and there the run saves its state."""
+    asked, process = [], None
 
     def interrupt(number, frame):
-        asked.append(number)
-        process.send_signal(signal.SIGINT)
+        if asked and time.monotonic() - asked[-1][1] < 1: return  # make and a closing terminal often send one wish twice
+        asked.append((number, time.monotonic()))
+        if process: process.send_signal(signal.SIGINT)
 
-    for s in heard: signal.signal(s, interrupt)
+    heard = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    for s in {signal.SIGINT, *heard}: signal.signal(s, interrupt)  # papermill listens to SIGINT even where we, in the background, must not
+    process = subprocess.Popen([sys.executable, "-c", PATIENT, *argv], process_group=0, **kw)  # Ctrl-C reaches it once, through us
+    if signal.SIGINT not in heard: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if asked: process.send_signal(signal.SIGINT)
     status = process.wait()
     if asked and status: print("stopped: the same command goes on from here", file=sys.stderr)
-    return 128 + asked[0] if asked and status else status
+    return 128 + asked[0][0] if asked and status else status
 
 
 def main():
+    if len(sys.argv) < 2: sys.exit("papermill_run: name a notebook of nbs/, then its parameters: run_adapt M=900")
     name, *words = sys.argv[1:]
     given = parameters(words) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     given.pop("PYTHON", None)
     if name == "run_adapt" and not given.keys() & {"M", "preset", "method"}: given = {"M": "700"} | given
     results = (ROOT/(given.get("results_dir") or "results")).resolve()
-    results.mkdir(parents=True, exist_ok=True)
+    try: results.mkdir(parents=True, exist_ok=True)
+    except OSError as e: sys.exit(f"papermill_run: {results} cannot be made ({e.strerror}): choose another results_dir.")
     notebook = results/output_name(name, given)
     # The paths that papermill notes in the notebook stay relative to the root.
-    argv = [sys.executable, "-m", "papermill", f"nbs/{name}.ipynb", str(shown_path(notebook)), "--no-progress-bar"]
+    argv = [f"nbs/{name}.ipynb", str(shown_path(notebook)), "--no-progress-bar"]
     for key, value in given.items(): argv += ["-p", key, value]
     env = {k: v for k, v in os.environ.items() if k not in given and k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
     if sys.stderr.isatty():  # a live bar, as wide as the terminal, which the kernel cannot see

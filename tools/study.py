@@ -13,10 +13,10 @@ import json
 import os
 import sys
 
-from paper import ended, foreign, in_rounds, jobs_of, raise_or_tell, sort_out, tell, value
+from paper import ended, foreign, in_rounds, jobs_of, sort_out, tell, value
 from papermill_run import ROOT, make_parameters, parameters
 
-DRAW = "draw it   .venv/bin/jupyter nbconvert --to notebook --execute --inplace nbs/82_fidelity.ipynb"
+DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/82_fidelity.ipynb"
 OWN = ("seeds", "only", "jobs", "dry", "results_dir")
 
 
@@ -27,6 +27,8 @@ def plan(given):
     from lf2.run import configure
     from lf2.tables import numbers
 
+    for wrong in ("seed", "source", "target", "method"):
+        if wrong in given: raise RunError(f"parameter {wrong!r} is the study's own: choose among its runs with seeds=… and only=….")
     every, words = [*STUDY, *LOCAL, *AFTER], [w for w in given.get("only", "").split(",") if w]
     known = ["paper", *dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
     for w in words:
@@ -74,17 +76,11 @@ def commands(runs, fixed, results):
 def main():
     given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     given.pop("PYTHON", None)
-    from lf2.config import RunError
-
     results = (ROOT/(given.get("results_dir") or "results/study")).resolve()
-    try:
-        jobs, (fixed, runs) = jobs_of(given), plan(given)
-        found = sort_out(runs, fixed, results)
-        tell(found)
-        if any(record is None for *_, record in found) and (sentence := foreign(found)): raise_or_tell(sentence, given)
-    except (RunError, ValueError) as e:
-        print(f"{type(e).__name__}: {e}", file=sys.stderr)
-        return 1
+    jobs, (fixed, runs) = jobs_of(given), plan(given)
+    found = sort_out(runs, fixed, results)
+    tell(found)
+    if any(record is None for *_, record in found): foreign(found, given)
     rounds = in_order(found, fixed)
     if given.get("dry", "0") not in ("0", ""): return 0
     failed = [] if not any(rounds) else in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs, results/"runs"/"logs")

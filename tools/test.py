@@ -4,6 +4,7 @@
     python tools/test.py 06 ruff     # the checks whose name contains one of these
     python tools/test.py --soak      # `make soak`: the notebooks that have cells marked `slow`, with these cells
 """
+import contextlib
 import json
 import os
 import re
@@ -87,7 +88,8 @@ def python(*args, **kw): return run(sys.executable, *args, **kw)
 
 def tree():
     """The repository's files: tracked, and untracked but not ignored."""
-    status, out, _ = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    status, out = None, ""
+    with contextlib.suppress(FileNotFoundError): status, out, _ = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     if status == 0: return sorted({p for p in out.split("\0") if p and (ROOT/p).is_file()})
     ignored = {".git", ".venv", "runs", "cache", "__pycache__", ".ipynb_checkpoints", ".ruff_cache", "lf2.egg-info"}  # a copy without git
     return sorted(str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and not ignored & set(p.relative_to(ROOT).parts))
@@ -266,6 +268,8 @@ def timed(check):
 
 
 def main():
+    for s in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(s) != signal.SIG_IGN: signal.signal(s, lambda number, _: sys.exit(128 + number))
     soak, wanted = "--soak" in sys.argv[1:], [w for w in sys.argv[1:] if w != "--soak"]
     checks = soak_checks() if soak else all_checks()
     checks = {name: check for name, check in checks.items() if not wanted or any(w in name for w in wanted)}
@@ -281,7 +285,7 @@ def main():
                 print(f"{verdict:4} {seconds:6.1f} s  {name}" + (f"  ({remark})" if remark and verdict == "ok" else ""))
                 if verdict != "ok": print("\n".join(f"     | {line}" for line in remark.split("\n")))
                 sys.stdout.flush()
-        except BaseException:  # Ctrl-C: end what is running before leaving
+        except BaseException:  # Ctrl-C and the like: end what is running before leaving
             pool.shutdown(wait=False, cancel_futures=True)
             with lock: rest = list(running)
             for process in rest: stop(process)
