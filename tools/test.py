@@ -112,7 +112,7 @@ def tagged(notebook): return sum("parameters" in c["metadata"].get("tags", []) f
 def notebook_check(notebook, soak=False):
     def check(tmp):
         how, limit = ("soak", SOAK) if soak else ("quick", LIMIT)
-        status, out, err = python("-c", TEST_NB, notebook, how, limit=limit, MPLCONFIGDIR=str(tmp))
+        status, out, err = python("-c", TEST_NB, notebook, how, limit=limit, MPLCONFIGDIR=str(tmp), TMPDIR=str(tmp))
         must(status == 0, ends(err or out))
     return check
 
@@ -260,7 +260,7 @@ def soak_checks():
 
 def timed(check):
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="lf2-test-") as tmp:
+    with tempfile.TemporaryDirectory(prefix="lf2-test-", ignore_cleanup_errors=True) as tmp:
         try: verdict, remark = "ok", check(Path(tmp)) or ""
         except Failure as e: verdict, remark = "FAIL", str(e)
         except Exception as e: verdict, remark = "FAIL", f"{type(e).__name__}: {e}"
