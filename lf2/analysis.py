@@ -354,13 +354,14 @@ def features_for(
     committed=COMMITTED,             # what a fresh clone has
     **fixed                          # preset, data_seed, M, …
 ):
-    "(tensors, facts) from the runs if their folders are there, else from the committed file if it is of the same pair; else None."
+    "(tensors, facts) from the runs if none of `SHOWN` that has a record lacks its folder, else from the committed file if it is of the same pair, else from the folders there are; or None."
     runs = find_runs(*folders(results_dir, runs_dir), source, target, seed, **fixed)
-    if any(folder for _, folder in runs.values()): return gather(runs, target_of(next(iter(runs.values()))[0], root), seed)
-    if not Path(committed).exists() or fixed.keys() - {"preset", "data_seed", "M", "cluster"}: return None # of which the file knows nothing
-    tensors, facts = read_features(committed)
-    wanted = dict(source=source, target=target, seed=seed) | fixed
-    return (tensors, facts) if all(facts.get(k) in (v, None) for k, v in wanted.items()) else None
+    whole = all(folder for m, (_, folder) in runs.items() if m in SHOWN)
+    if Path(committed).exists() and not (runs and whole) and not fixed.keys() - {"preset", "data_seed", "M", "cluster"}: # the file knows of no other
+        tensors, facts = read_features(committed)
+        wanted = dict(source=source, target=target, seed=seed) | fixed
+        if all(facts.get(k) in (v, None) for k, v in wanted.items()): return tensors, facts
+    return gather(runs, target_of(next(iter(runs.values()))[0], root), seed) if any(folder for _, folder in runs.values()) else None
 
 # %% ../nbs/83_analysis.ipynb #9cae2030
 def draw_separation(
