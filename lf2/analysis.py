@@ -356,11 +356,11 @@ def features_for(
 ):
     "(tensors, facts) from the runs if none of `SHOWN` that has a record lacks its folder, else from the committed file if it is of the same pair, else from the folders there are; or None."
     runs = find_runs(*folders(results_dir, runs_dir), source, target, seed, **fixed)
-    whole = all(folder for m, (_, folder) in runs.items() if m in SHOWN)
-    if Path(committed).exists() and not (runs and whole) and not fixed.keys() - {"preset", "data_seed", "M", "cluster"}: # the file knows of no other
+    whole = runs and all(folder for m, (_, folder) in runs.items() if m in SHOWN)
+    if not whole and Path(committed).exists():
         tensors, facts = read_features(committed)
         wanted = dict(source=source, target=target, seed=seed) | fixed
-        if all(facts.get(k) in (v, None) for k, v in wanted.items()): return tensors, facts
+        if all(k in facts and facts[k] in (v, None) for k, v in wanted.items()): return tensors, facts
     return gather(runs, target_of(next(iter(runs.values()))[0], root), seed) if any(folder for _, folder in runs.values()) else None
 
 # %% ../nbs/83_analysis.ipynb #9cae2030

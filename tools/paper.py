@@ -196,7 +196,7 @@ def commands(missing, fixed, roots, results):
         yield Path(output_name("run_adapt", words)).stem, command
 
 
-def further(source, target, fixed):
+def beyond_default(source, target, fixed):
     """Those of `fixed` that the tables must tell from the default: what can change a result, the machine's choices apart."""
     from lf2.config import result_params
     from lf2.run import configure
@@ -210,13 +210,13 @@ def draw(source, target, fixed, roots, given, results):
     """Executes tab_* and fig_* by papermill, each with the parameters it has; titles that failed."""
     from lf2.tables import numbers
 
-    also = further(source, target, fixed)
+    also = beyond_default(source, target, fixed)
     apart = Path(output_name("with", {k: str(v) for k, v in also.items()})).stem if also else ""
     ours = (source, target) == PAIRS["syn"] and (fixed["preset"], fixed["data_seed"]) == ("demo", 0)          # those that README shows
     figures = ROOT/"figures"/("" if ours else f"{source}-{target}-{fixed['preset']}") if results == ROOT/"results" else results/"figures"
     folders = dict(results_dir=results, out_dir=results/"tables"/apart, figures_dir=figures/apart)
-    if also: fixed = fixed | dict(also=json.dumps(also))
     known = fixed | dict(source=source, target=target) | {k: shown_path(v) for k, v in folders.items()}
+    if also: known["also"] = json.dumps(also)
     seeds, Ms = numbers(given.get("seeds")) or [0], numbers(given.get("M")) or [700]
     lists = {k: given[k] for k in ("M", "seeds") if k in given}                       # the tables' affair
     M, one = dict(M=700 if 700 in Ms else Ms[0]), dict(seed=seeds[0]) | ({"target_root": roots[target]} if roots[target] else {})
