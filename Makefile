@@ -8,7 +8,7 @@ PAPERMILL = .venv/bin/python tools/papermill_run.py
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "adapt, pretrain and evaluate take any parameter of nbs/00_config.ipynb as name=value, for instance"
+	@echo "adapt, pretrain and evaluate take any parameter of nbs/core/00_config.ipynb as name=value, for instance"
 	@echo "  make adapt M=900 source=syn-market target=syn-duke seed=3"
 	@echo "make paper lists its own at the head of tools/paper.py; dry=1 shows what it would run, runs=0 draws what there is. make study likewise."
 
@@ -30,7 +30,7 @@ paper: env ## the tables and figures, and whatever runs they still need: seeds=0
 study: env ## what each difference between paper and released code is worth: only=fm,lam seeds=0 jobs=N dry=1, see tools/study.py
 	@.venv/bin/python tools/study.py
 
-bench: env ## every stage timed beside a plain reference and its floor: nbs/bench.ipynb, results/bench.json; ten minutes of a machine of one's own
+bench: env ## every stage timed beside a plain reference and its floor: nbs/paper/bench.ipynb, results/bench.json; ten minutes of a machine of one's own
 	@$(PAPERMILL) bench
 
 test: env ## every notebook, one real papermill run, ruff, and the checks of tools/test.py

@@ -88,7 +88,7 @@ def foreign(found, given, way_out=""):
 
     old, core, code = [], code_hash(DECIDING), functools.cache(lambda room: code_hash([*DECIDING, room]))
     for _, params, record in found:
-        room = find_method(params["method"])[0].__module__.rpartition(".")[2]
+        room = find_method(params["method"])[0].__module__.removeprefix("lf2.")
         now = dict(core=core, code=code(room))
         asked = ["core"] if not any(r is None and p["method"] == params["method"] for _, p, r in found) else ["core", "code"]
         if record and any(record["provenance"].get(k) != now[k] for k in asked): old.append(record["run_id"])
@@ -221,7 +221,7 @@ def draw(source, target, fixed, roots, given, results):
     lists = {k: given[k] for k in ("M", "seeds") if k in given}                       # the tables' affair
     M, one = dict(M=700 if 700 in Ms else Ms[0]), dict(seed=seeds[0]) | ({"target_root": roots[target]} if roots[target] else {})
     failed = []
-    for notebook in sorted([*(ROOT/"nbs").glob("tab_*.ipynb"), *(ROOT/"nbs").glob("fig_*.ipynb")]):
+    for notebook in sorted([*(ROOT/"nbs"/"paper").glob("tab_*.ipynb"), *(ROOT/"nbs"/"paper").glob("fig_*.ipynb")]):
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         text = "\n".join("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
         names = {line.split("=")[0].strip() for line in text.splitlines() if "=" in line}

@@ -121,7 +121,7 @@ def main():
     except OSError as e: sys.exit(f"papermill_run: {results} cannot be made ({e.strerror}): choose another results_dir.")
     notebook = results/output_name(name, given)
     # The paths that papermill notes in the notebook stay relative to the root.
-    argv = [f"nbs/{name}.ipynb", str(shown_path(notebook)), "--no-progress-bar"]
+    argv = [str(shown_path(next((ROOT/"nbs").rglob(f"{name}.ipynb")))), str(shown_path(notebook)), "--no-progress-bar"]
     for key, value in given.items(): argv += ["-p", key, value]
     env = {k: v for k, v in os.environ.items() if k not in given and k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
     if sys.stderr.isatty():  # a live bar, as wide as the terminal, which the kernel cannot see

@@ -1,4 +1,4 @@
-"""The runs of the study in nbs/82_fidelity.ipynb, one factor at a time from profile=paper: `make study`.
+"""The runs of the study in nbs/paper/84_fidelity.ipynb, one factor at a time from profile=paper: `make study`.
 
     make study                            # both directions, three seeds, M = 700, preset study
     make study dry=1                      # only list which runs there are and which are missing
@@ -16,7 +16,7 @@ import sys
 from paper import ended, foreign, in_rounds, jobs_of, sort_out, tell, value
 from papermill_run import ROOT, make_parameters, parameters
 
-DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/82_fidelity.ipynb"
+DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/paper/84_fidelity.ipynb"
 OWN = ("seeds", "only", "jobs", "dry", "results_dir")
 
 

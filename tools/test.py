@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-NBS = sorted((ROOT/"nbs").glob("*.ipynb"))
+NBS = sorted((ROOT/"nbs").rglob("*.ipynb"))
 PAPERMILL = re.compile(r"(run|tab|fig)_|bench")  # notebooks that papermill runs
 SLOW, LIMIT = 60, 400  # seconds a notebook should take on two cores, and may take on a busy machine
 SOAK = 1200  # seconds a notebook may take with its slow cells
