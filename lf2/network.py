@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'HEADS', 'M_TRIM_THRESHOLD', 'M_MMAP_THRESHOLD', 'BasicBlock', 'small_resnet', 'remove_last_stride',
-           'build_backbone', 'gap', 'stripes', 'ReIDNet', 'fresh_heads', 'read_weights', 'weights_key', 'mismatches',
-           'load_backbone', 'imagenet_weights', 'make_network', 'save_network', 'load_network', 'keep_memory',
-           'pick_device', 'autocast']
+           'build_backbone', 'full_precision', 'gap', 'stripes', 'ReIDNet', 'fresh_heads', 'read_weights',
+           'weights_key', 'mismatches', 'load_backbone', 'imagenet_weights', 'make_network', 'save_network',
+           'load_network', 'keep_memory', 'pick_device', 'autocast']
 
 # %% ../nbs/core/07_network.ipynb #6226a6a1
 import contextlib, ctypes, hashlib, json
@@ -83,13 +83,17 @@ def build_backbone(
     return net.train(), channels
 
 # %% ../nbs/core/07_network.ipynb #15766bf5
+def full_precision(
+    x:torch.Tensor # any floating point tensor
+) -> torch.Tensor:
+    "float32 from half precision; float32 and float64 as they are."
+    return x if x.dtype == torch.float64 else x.float()
+
 def gap(
     maps:torch.Tensor # (N, C, h, w)
 ) -> torch.Tensor:
     "Global average pooling in float32, of a float64 map in float64: (N, C)."
-    return _full(maps).mean((2, 3))
-
-def _full(x): return x if x.dtype == torch.float64 else x.float()
+    return full_precision(maps).mean((2, 3))
 
 def stripes(
     maps:torch.Tensor, # (N, C, H, W)
@@ -128,13 +132,13 @@ class ReIDNet(nn.Module):
         local = [gap(s) for s in stripes(maps, self.parts)]
         whole = torch.stack(local).mean(0)
         if self.pooling == "avg": return [whole, *local]
-        highest = [_full(s.amax((2, 3))) for s in stripes(maps, self.parts)]
+        highest = [full_precision(s.amax((2, 3))) for s in stripes(maps, self.parts)]
         return [whole + torch.stack(highest).amax(0), *(a + b for a, b in zip(local, highest, strict=True))]
     def expert(self, j, maps, pooled):
         "f^Pj (N, C) of part j = 1 … K from the last map and its `pooled` features, float32."
         if self.expert_input == "pooled": return self.experts[j-1](pooled[j])
         part = stripes(maps, self.parts)[j-1]
-        return self.experts[j-1](torch.cat([gap(part), _full(part.amax((2, 3)))], 1))
+        return self.experts[j-1](torch.cat([gap(part), full_precision(part.amax((2, 3)))], 1))
     def embed(self, maps):
         "Last map → the global feature, and for inference its concatenation with the local ones: dict of (N, C) and (N, (K+1)C)."
         whole, *local = pooled = self.pooled(maps)
