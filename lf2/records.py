@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REMEDY', 'DECIDING', 'SCHEMA', 'TEXT', 'COUNT', 'TIME', 'FRACTION', 'SCORES', 'EVALUATION', 'OUTCOME', 'EPOCH',
            'PARAMETERS', 'SPLIT', 'PROVENANCE', 'REQUIRED', 'RECORD', 'MAY_DIFFER', 'disk_error', 'atomic_path',
-           'sweep', 'provenance', 'fault', 'write_record', 'read_record', 'read_records', 'records_table',
+           'sweep', 'provenance', 'misfit', 'fault', 'write_record', 'read_record', 'read_records', 'records_table',
            'without_timings']
 
 # %% ../nbs/core/01_records.ipynb #950733c0
@@ -125,13 +125,13 @@ RECORD = _object(*REQUIRED, schema=dict(const=SCHEMA), run_id=TEXT, finished=TEX
     notes=_list(TEXT), origin=_object(also=TEXT), data=_object(also=_object(also=SPLIT)))
 
 # %% ../nbs/core/01_records.ipynb #56681a35
-_validated = fastjsonschema.compile(RECORD)
 _TYPES = dict(object="an object", array="a list", string="text", integer="a whole number", number="a finite number",
               boolean="true or false")
 
 def _wish(rule):
     "What a schema asks for, in words."
-    if "const" in rule: return str(rule["const"])
+    if "const" in rule: return _shown(rule["const"])
+    if "enum" in rule: return f"one of {', '.join(map(_shown, rule['enum']))}"
     kind, *null = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
     low, high = rule.get("minimum"), rule.get("maximum")
     limits = "" if low is None else f" of at least {low}" if high is None else f" in [{low}, {high}]"
@@ -139,19 +139,29 @@ def _wish(rule):
 
 def _shown(value): return textwrap.shorten(json.dumps(value, ensure_ascii=False), 60, placeholder=" …")
 
+def misfit(
+    fits, # of `fastjsonschema.compile`
+    value # what is to be checked
+) -> str:
+    "What is wrong first by a schema: field, value, and what it should be; empty where nothing is."
+    try: fits(value)
+    except fastjsonschema.JsonSchemaValueException as e:
+        field = ".".join(map(str, e.path[1:])) or "it"
+        if e.rule == "required": return f"{field} lacks {', '.join(k for k in e.rule_definition if k not in e.value)}"
+        return f"{field} is {_shown(e.value)} and should be {_wish(e.definition)}"
+    return ""
+
+# %% ../nbs/core/01_records.ipynb #48db6325
+_is_record = fastjsonschema.compile(RECORD)
+
 def fault(
     record:dict # as `json.loads` made it
 ) -> str:
-    "What is wrong first with a record, field, value and what it should be; empty where it is as `RECORD` has it."
-    try: _validated(record)
-    except fastjsonschema.JsonSchemaValueException as e:
-        field = ".".join(map(str, e.path[1:]))
-        if e.rule != "required": return f"{field or 'it'} is {_shown(e.value)} and should be {_wish(e.definition)}"
-        return f"{field or 'it'} lacks {', '.join(k for k in e.rule_definition if k not in e.value)}"
+    "The record's first `misfit` with `RECORD`, or the headline that was not evaluated; empty for a sound record."
+    if wrong := misfit(_is_record, record): return wrong
     key, told = record["final"]["headline"], [record["final"], record["best"], *record["evaluations"]]
-    if key is not None and not (record["evaluations"] and all(isinstance(t.get(key), dict) for t in told)):
-        return f"final.headline is {_shown(key)}, of which final, best or an evaluation has no metrics"
-    return ""
+    if key is None or (record["evaluations"] and all(isinstance(t.get(key), dict) for t in told)): return ""
+    return f"final.headline is {_shown(key)}, of which final, best or an evaluation has no metrics"
 
 # %% ../nbs/core/01_records.ipynb #b6fd871d
 def write_record(
