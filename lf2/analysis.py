@@ -31,6 +31,7 @@ from .batches import normalise
 from .config import keyed_seed, project_root
 from .features import unit
 from .figures import BLUE, FAINT, GREEN, INK, METHODS, ORANGE, PURPLE, SKY, VERMILION, YELLOW
+from .method import Known
 from .methods import find_method
 from .network import ReIDNet, stripes
 from .records import atomic_path, read_records
@@ -135,7 +136,7 @@ def load_method(
     "The run's method in evaluation mode, all of its networks as they were at the end."
     tensors, cfg = safetensors.torch.load_file(Path(folder)/"final.safetensors"), config_of(record)
     images = tensors["parts"].shape[1] if "parts" in tensors else record["data"][cfg.target]["train"]["images"]
-    method = find_method(cfg.method)[0](cfg, ReIDNet(cfg.arch, getattr(cfg, "K", 2), cfg.neck), images)
+    method = find_method(cfg.method)(cfg, [ReIDNet(cfg.arch, getattr(cfg, "K", 2), cfg.neck)], Known(images))
     method.load_state_dict(tensors)
     return method.eval()
 

@@ -130,7 +130,8 @@ class IdentitySampler:
                             f"{self.classes} × {instances} needs {self.classes}: lower batch, or M so that clusters grow.")
 
     def batch(self,
-        gen:torch.Generator # see `generator`
+        gen:torch.Generator, # see `generator`
+        step:int=0           # counted over all epochs; of no matter here
     ) -> torch.Tensor: # int64 (batch,) rows, `instances` of one identity after the other
         "The rows of one batch."
         c = torch.randperm(len(self.size), generator=gen)[:self.classes]

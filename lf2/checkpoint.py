@@ -76,20 +76,22 @@ def load_checkpoint(
 
 # %% ../nbs/core/15_checkpoint.ipynb #2996d637
 def optimizer_tensors(
-    opt:torch.optim.Optimizer # Adam or any other whose state is tensors
+    opt:torch.optim.Optimizer, # Adam or any other whose state is tensors
+    name:str="optimizer"       # in front of the tensors' names, where there are several
 ) -> dict:
     "The optimiser's state as a flat dictionary of tensors."
-    return {f"optimizer.{i}.{k}": torch.as_tensor(v).clone() for i, s in opt.state_dict()["state"].items() for k, v in s.items()}
+    return {f"{name}.{i}.{k}": torch.as_tensor(v).clone() for i, s in opt.state_dict()["state"].items() for k, v in s.items() if v is not None}
 
 def load_optimizer(
     opt:torch.optim.Optimizer, # freshly made over the same parameters
-    tensors:dict               # of a checkpoint
+    tensors:dict,              # of a checkpoint
+    name:str="optimizer"       # as they were saved
 ):
     "Puts `optimizer_tensors` back."
     state = {}
-    for name, v in tensors.items():
-        if name.startswith("optimizer."):
-            _, i, k = name.split("."); state.setdefault(int(i), {})[k] = v
+    for key, v in tensors.items():
+        if key.startswith(f"{name}."):
+            i, k = key.removeprefix(f"{name}.").split("."); state.setdefault(int(i), {})[k] = v
     opt.load_state_dict(opt.state_dict() | dict(state=state))
 
 # %% ../nbs/core/15_checkpoint.ipynb #05e659b7

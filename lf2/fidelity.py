@@ -18,9 +18,10 @@ from scipy import optimize, stats
 
 from .batches import IdentitySampler, cached_images
 from .clustering import agreement, dbscan, jaccard_distance, kmeans
-from .config import FIRST, project_root
+from .config import project_root
 from .features import extract, unit
 from .figures import BLUE, INK, VERMILION
+from .methods import grown
 from .network import pick_device
 from .pretrain import pretrain
 from .run import configure, contents, load_data, runs_dir
@@ -80,7 +81,7 @@ def study_runs(
     found = {"paper": dict(method="lf2")}
     for row in [*STUDY, *LOCAL, *AFTER] if rows is None else rows:
         for key, given in ((row["key"], row["given"]), (f"{row['key']}-base", row["base"])):
-            given = {k: v for k, v in (dict(method="lf2") | given).items() if v != FIRST.get(k)}
+            given = {k: v for k, v in (dict(method="lf2") | given).items() if v != grown({}).get(k, ...)}
             if given not in found.values(): found[key] = given
     return found
 
@@ -144,7 +145,7 @@ def runs_of_variant(
 ) -> list:
     "The variant's records, all directions and seeds; one that differs in anything else is left out."
     wanted = dict(method="lf2") | given
-    return [r for r in records if all((FIRST | r["parameters"]).get(k) == v for k, v in wanted.items()) and standard(r, **FIXED | fixed | wanted)]
+    return [r for r in records if all(grown(r["parameters"]).get(k) == v for k, v in wanted.items()) and standard(r, **FIXED | fixed | wanted)]
 
 def study_values(
     records:list,       # from `read_records`

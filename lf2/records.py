@@ -67,7 +67,7 @@ def sweep(
 
 # %% ../nbs/core/01_records.ipynb #3176c56d
 DECIDING = ["config", "processes", "synthetic", "data", "batches", "network", "fusion", "teacher", "losses", "clustering", "features", "evaluation",
-            "pretrain", "adapt"]
+            "stepping", "pretrain", "method", "adapt"]
 
 def _git(*args):
     "What git prints, None where it fails."

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['configure', 'asked_for', 'runs_of', 'runs_dir', 'load_data', 'contents', 'need_splits', 'what_decides', 'run_id',
-           'Phases', 'told', 'started_run', 'going_on', 'with_bn_batch', 'finished', 'begin', 'repeatable',
-           'one_sentence', 'run', 'keep', 'make_record', 'evaluate_teacher', 'read_config', 'main']
+           'Phases', 'told', 'started_run', 'going_on', 'with_bn_batch', 'finished', 'begin', 'Run', 'need_identities',
+           'shown_params', 'images_and_ids', 'peak_memory', 'repeatable', 'one_sentence', 'run', 'evaluate_teacher',
+           'read_config', 'main']
 
 # %% ../nbs/use/70_run.ipynb #22eca0c1
 import contextlib, hashlib, json, os, re, resource, sys, tempfile, time, warnings
@@ -14,20 +15,23 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from fastcore.basics import patch_to
 
 from .adapt import adapt
 from .batches import cached_images
 from .checkpoint import Log, Stopped, only_me, stoppable
-from .config import Core, RunError, identity, params_hash, project_root, resolve, result_params
+from .config import Core, RunError, identity, params_hash, project_root, resolve, rests_on
 from .data import DataWarning, load_dataset
 from .evaluation import evaluate, evaluate_distances, rerank
 from .features import extract
+from .method import Known
 from .methods import find_method
-from .network import load_network, pick_device, save_network, weights_key
+from .network import load_network, make_network, pick_device, save_network, weights_key
 from .pretrain import pretrain
 from .processes import agree, all_rows, bn_images, from_main, is_main, joined, launch, main_first, only_main, started, world
 from .progress import _OneLine
 from .records import DECIDING, atomic_path, disk_error, provenance, read_record, sweep, write_record
+from .stepping import Stage
 from .synthetic import fingerprint
 
 # %% ../nbs/use/70_run.ipynb #b6e38682
@@ -36,8 +40,8 @@ def configure(
 ):
     "The checked configuration with its method's own parameters; what is unknown or wrong is a ConfigError."
     given = {k: v for k, v in given.items() if v is not None}
-    _, Params = find_method(given.get("method", "lf2"))
-    return resolve(given, Params)
+    method = find_method(given.get("method", "lf2"))
+    return resolve(given, method.Params, method.profiles)
 
 def asked_for(
     names:dict # parameter → value after a parameters cell, defaults included
@@ -93,7 +97,7 @@ def what_decides(
     precision:str # of the networks
 ) -> dict:
     "Everything that can change the result of a run: parameters, images, initial weights, precision."
-    return identity(result_params(cfg)) | dict(weights=weights_key(cfg.weights), precision=precision, **{f"{s} images": k for s, k in keys.items()})
+    return identity(cfg) | dict(weights=weights_key(cfg.weights), precision=precision, **{f"{s} images": k for s, k in keys.items()})
 
 def run_id(
     cfg,         # a resolved configuration
@@ -175,6 +179,146 @@ def begin(cfg, path, folder):
         for old in (*folder.glob("epoch_*"), *folder.glob("followed_*"), *folder.glob("teacher.*")): old.unlink()
     with atomic_path(folder/"config.json") as part: part.write_text(json.dumps(asdict(cfg), indent=1))
 
+# %% ../nbs/use/70_run.ipynb #6c51b4aa
+class Run:
+    "A run of a resolved configuration: what it is made of, where it lies, how long it took."
+    def __init__(self, cfg, device, precision):
+        self.cfg, self.device, self.precision, self.Method = cfg, device, precision, find_method(cfg.method)
+        self.phase, self.notes, self.seen = Phases(), [], {}
+        self.made_with = provenance([*DECIDING, *rests_on(self.Method.__module__, DECIDING)])
+    def load(self):
+        "Source and target, their splits and what these hold; a RunError where they cannot serve."
+        cfg = self.cfg
+        self.source, self.target = load_data(cfg, cfg.source, cfg.source_root), load_data(cfg, cfg.target, cfg.target_root)
+        need_splits(self.source, "train"); need_splits(self.target, "train")
+        need_identities(self.source, "is the source")
+        if "truth" in self.Method.cards[cfg.method].needs: need_identities(self.target, "is to be learned from with labels")
+        tests = {s: getattr(self.target, s) for s in ("query", "gallery")}
+        self.splits = dict(source=self.source.train, train=self.target.train) | (tests if all(map(len, tests.values())) else {})
+        self.keys = {s: contents(v) for s, v in self.splits.items()}
+    def identify(self):
+        "The run's name and place, from everything that decides its result."
+        with told(self.notes): self.cfg = with_bn_batch(self.cfg, from_main(going_on, self.cfg, self.keys, self.precision))
+        self.decides = what_decides(self.cfg, self.keys, self.precision)
+        agree(self.decides | dict(processes=world(), code=self.made_with["code"], torch=self.made_with["versions"]["torch"]))
+        self.name = run_id(self.cfg, self.decides)
+        self.path, self.folder = Path(self.cfg.results_dir)/f"{self.name}.json", runs_dir(self.cfg)/self.name
+        self.log = Log(self.folder)
+
+def need_identities(
+    data,    # a data set
+    role:str # what it is in the run
+):
+    "A RunError where training images of unknown identity would have to teach."
+    if (data.train.pids < 0).any():
+        raise RunError(f"data set {data.name!r} has images of unknown identity and {role}: name the identities in `pattern`, or choose another.")
+
+# %% ../nbs/use/70_run.ipynb #70000001
+@patch_to(Run)
+def know(self):
+    "What the method may know; the target's identities only where its card says that it needs them."
+    source = Known.of(self.splits["source"], labels=True)
+    return Known.of(self.splits["train"], labels="truth" in self.Method.cards[self.cfg.method].needs, source=source)
+
+@patch_to(Run)
+def networks(self, stage):
+    "[(network, history)]: what the method starts from, trained on the source where it wants that."
+    cfg, arrays, keys, found, split = self.cfg, self.arrays, self.keys, [], self.splits["source"]
+    key, images = self.Method.source_images(stage, arrays) or ("", arrays["source"])
+    for start in self.Method.starts(cfg):
+        own = replace(cfg, arch=start.arch, seed=start.seed)
+        source = images, split.pids, split.camids, keys["source"] + key, runs_dir(cfg), (arrays["train"], keys["train"])
+        found.append(pretrain(own, *source) if start.trained else (make_network(own).to(self.device), []))
+    return found
+
+# %% ../nbs/use/70_run.ipynb #70000002
+@patch_to(Run)
+def work(self):
+    "Both stages, then everything that is kept, the record last."
+    cfg = self.cfg
+    only_main(begin, cfg, self.path, self.folder)
+    with main_first(), self.phase("data"), told(self.notes):
+        self.arrays = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in self.splits.items()}
+    stage = Stage(cfg, self.device, self.precision, self.folder, self.decides | dict(code=self.made_with["code"]), self.log)
+    with self.phase("pretrain"): nets, self.stage1 = zip(*self.networks(stage), strict=True)
+    known = self.know()
+    method = self.Method(cfg, list(nets), known).to(self.device)
+    with self.phase("adapt"):
+        self.history, self.evaluations, followed, labels = adapt(method, known, self.target, self.arrays, stage, self.seen)
+    with self.phase("keep"): self.keep(method, followed, labels)
+    if times := self.log.times("went on"):
+        self.notes.append(f"interrupted and gone on with {times} time(s): the seconds outside of the epochs are those of the last process")
+    only_main(write_record, self.record(), cfg.results_dir); self.log("finished")
+
+@patch_to(Run)
+def whole(self) -> dict:
+    "The record, as read from the file: found there, or made."
+    with self.phase("data"), told(self.notes): self.load()
+    self.identify()
+    if found := from_main(finished, self.cfg, self.path, self.folder): return found
+    self.Method.check(self.cfg, self.know())
+    with only_me(self.folder): self.work()
+    return from_main(read_record, self.path)
+
+# %% ../nbs/use/70_run.ipynb #e64a4830
+@patch_to(Run)
+def keep(self, method, followed, labels):
+    "Writes final.safetensors, teacher.safetensors (or the network of a method without one) and features.safetensors."
+    cfg, folder, tests = self.cfg, self.folder, [s for s in ("query", "gallery") if s in self.arrays]
+    where = dict(device=self.device, precision=self.precision)
+    seen = self.seen or {s: extract(method.eval().embed, self.arrays[s], **where) for s in tests} # gone on with after its last evaluation
+    kept = {f"{s}.{k}": v.half() for s, found in seen.items() for k, v in found.items()}
+    if not is_main(): return
+    whole = {k: v.contiguous().cpu() for k, v in method.state_dict().items()}
+    with atomic_path(folder/"final.safetensors") as part: safetensors.torch.save_file(whole, part)
+    save_network(method.network, folder/"teacher.safetensors", run_id=self.name, height=cfg.height, width=cfg.width, target=cfg.target)
+    kept |= {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
+    kept |= {f"labels.{s}": torch.as_tensor(v).int() for s, v in labels.items()}
+    with atomic_path(folder/"features.safetensors") as part:
+        safetensors.torch.save_file({k: v.contiguous() for k, v in kept.items()}, part)
+
+# %% ../nbs/use/70_run.ipynb #70000003
+def shown_params(cfg) -> dict:
+    "The parameters without folders of this machine."
+    return {k: Path(v).name if v and (k.endswith(("_dir", "_root")) or k in ("weights", "poses")) else v for k, v in asdict(cfg).items()}
+
+def images_and_ids(data) -> dict:
+    "{split: {images, ids}} of a data set."
+    return {s: dict(images=len(v), ids=len(set(v.pids.tolist()))) for s, v in (("train", data.train), ("query", data.query), ("gallery", data.gallery))}
+
+def peak_memory(device) -> float:
+    "Megabytes, of the process that took most: of the GPU where there is one."
+    if device.type == "cuda": peak = torch.cuda.max_memory_allocated()/2**20
+    else: peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+    return all_rows(torch.tensor([peak])).max().item()
+
+# %% ../nbs/use/70_run.ipynb #72200a1b
+@patch_to(Run)
+def record(self) -> dict:
+    "Everything that tables, figures and sceptics ask of a run."
+    cfg, history, evaluations = self.cfg, self.history, self.evaluations
+    headline = self.Method.headline(cfg) if evaluations else None
+    last, best = [dict(epoch=len(history))]*2
+    if evaluations: last, best = evaluations[-1], max(evaluations, key=lambda e: e[headline]["mAP"])
+    seconds = self.phase.seconds | {k: sum(h["seconds"].get(k, 0) for h in history) for k in ("extract", "cluster", "train", "evaluate")}
+    return dict(run_id=self.name, parameters=shown_params(cfg), origin=cfg.origin, notes=[*self.notes, *self.remarks()],
+                final=dict(last, headline=headline), best=dict(best, headline=headline, chosen_on="the target test set: an oracle's choice"),
+                evaluations=evaluations, epochs=history, pretraining=self.stage1[0] if len(self.stage1) == 1 else list(self.stage1),
+                data={d.name: images_and_ids(d) for d in (self.source, self.target)},
+                seconds=seconds | dict(total=time.perf_counter() - self.phase.began),
+                images_per_second=sum(h["images_per_second"] for h in history)/len(history) if history else None,
+                peak_memory_mb=peak_memory(self.device), device=str(self.device), precision=self.precision, processes=world(), bn=cfg.bn,
+                bn_batch=bn_images(cfg), provenance=self.made_with)
+
+@patch_to(Run)
+def remarks(self) -> list:
+    "What a reader of the numbers has to be told."
+    cfg, found, seen = self.cfg, [], {h["bn_batch"]: h["epoch"] for h in self.history}
+    if cfg.ids: found.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any other")
+    if not self.evaluations: found.append(f"nothing was evaluated: the identities of {self.target.name!r} are not known")
+    if len(seen) > 1: found.append("images behind one BN statistic: " + ", then ".join(f"{b} up to epoch {e}" for b, e in seen.items()))
+    return found
+
 # %% ../nbs/use/70_run.ipynb #b3ea9c3d
 def repeatable():
     "Only deterministic algorithms from here on, on CUDA as well; torch raises where there is none."
@@ -203,75 +347,9 @@ def run(
             if cfg.threads: torch.set_num_threads(cfg.threads)
             if cfg.deterministic: repeatable()
             device, precision = pick_device(cfg.device, cfg.precision)
-            with joined(device): return _run(cfg, device, precision)
+            with joined(device): return Run(cfg, device, precision).whole()
     except RunError: raise
     except (ValueError, OSError, MemoryError, torch.OutOfMemoryError) as e: raise one_sentence(e) from e
-
-# %% ../nbs/use/70_run.ipynb #6c51b4aa
-def _run(cfg, device, precision):
-    "The run of a resolved configuration: its record, as read from the file."
-    phase, made_with, notes, seen = Phases(), provenance([*DECIDING, find_method(cfg.method)[0].__module__.removeprefix("lf2.")]), [], {}
-    with phase("data"), told(notes):
-        source, target = load_data(cfg, cfg.source, cfg.source_root), load_data(cfg, cfg.target, cfg.target_root)
-        need_splits(source, "train"); need_splits(target, "train")
-        for data, needed in ((source, True), (target, cfg.method == "supervised")):
-            if needed and (data.train.pids < 0).any(): raise RunError(f"data set {data.name!r} has images of unknown identity and {'is to be learned from with labels' if data is target else 'is the source'}: name the identities in `pattern`, or choose another.")
-        splits = dict(source=source.train, train=target.train) | {s: v for s, v in (("query", target.query), ("gallery", target.gallery)) if len(target.query) and len(target.gallery)}
-        keys = {s: contents(v) for s, v in splits.items()}
-    with told(notes): cfg = with_bn_batch(cfg, from_main(going_on, cfg, keys, precision))
-    decides = what_decides(cfg, keys, precision)
-    agree(decides | dict(processes=world(), code=made_with["code"], torch=made_with["versions"]["torch"]))
-    name = run_id(cfg, decides)
-    path, folder = Path(cfg.results_dir)/f"{name}.json", runs_dir(cfg)/name
-    if found := from_main(finished, cfg, path, folder): return found
-    find_method(cfg.method)[0].check(cfg, len(target.train))
-    with only_me(folder):
-        only_main(begin, cfg, path, folder)
-        with main_first(), phase("data"), told(notes): arrays = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in splits.items()}
-        with phase("pretrain"): net, stage1 = pretrain(cfg, arrays["source"], source.train.pids, source.train.camids, keys["source"], runs_dir(cfg), (arrays["train"], keys["train"]))
-        method = find_method(cfg.method)[0](cfg, net, len(target.train), truth=target.train.pids).to(device)
-        log, made_by = Log(folder), decides | dict(code=made_with["code"])
-        with phase("adapt"): history, evaluations, followed, labels = adapt(method, target, arrays, cfg, device, precision, folder, made_by, log, seen)
-        with phase("keep"): keep(folder, cfg, name, method, arrays, seen, followed, labels, device, precision)
-        if times := log.times("went on"): notes.append(f"interrupted and gone on with {times} time(s): the seconds outside of the epochs are those of the last process")
-        record = make_record(cfg, name, device, precision, source, target, stage1, history, evaluations, phase, made_with, notes)
-        only_main(write_record, record, cfg.results_dir); log("finished")
-    return from_main(read_record, path)
-
-# %% ../nbs/use/70_run.ipynb #e64a4830
-def keep(folder, cfg, name, method, arrays, seen, followed, labels, device, precision):
-    "Writes final.safetensors, teacher.safetensors (or the network of a method without one) and features.safetensors; a run that went on after its last evaluation has not `seen` these."
-    seen = seen or {s: extract(method.eval().embed, arrays[s], device=device, precision=precision) for s in ("query", "gallery") if s in arrays}
-    kept = {f"{s}.{k}": v.half() for s, found in seen.items() for k, v in found.items()}
-    if not is_main(): return
-    whole = {k: v.contiguous().cpu() for k, v in method.state_dict().items()}
-    with atomic_path(folder/"final.safetensors") as part: safetensors.torch.save_file(whole, part)
-    save_network(method.network, folder/"teacher.safetensors", run_id=name, height=cfg.height, width=cfg.width, target=cfg.target)
-    kept |= {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
-    kept |= {f"labels.{s}": torch.as_tensor(v).int() for s, v in labels.items()}
-    with atomic_path(folder/"features.safetensors") as part: safetensors.torch.save_file({k: v.contiguous() for k, v in kept.items()}, part)
-
-# %% ../nbs/use/70_run.ipynb #72200a1b
-def make_record(cfg, name, device, precision, source, target, stage1, history, evaluations, phase, made_with, notes) -> dict:
-    "Everything that tables, figures and sceptics ask of a run."
-    headline = None if not evaluations else "global" if cfg.method == "direct" else getattr(cfg, "inference", "concat")
-    last, best = (evaluations[-1], max(evaluations, key=lambda e: e[headline]["mAP"])) if evaluations else [dict(epoch=len(history))]*2
-    peak = torch.cuda.max_memory_allocated()/2**20 if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
-    if cfg.ids: notes.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any other")
-    if not evaluations: notes.append(f"nothing was evaluated: the identities of {target.name!r} are not known")
-    seen = {h["bn_batch"]: h["epoch"] for h in history}
-    if len(seen) > 1: notes.append("images behind one BN statistic: " + ", then ".join(f"{b} up to epoch {e}" for b, e in seen.items()))
-    peak = all_rows(torch.tensor([peak])).max().item()   # of the process that took most
-    seconds = phase.seconds | {k: sum(h["seconds"].get(k, 0) for h in history) for k in ("extract", "cluster", "train", "evaluate")}
-    params = {k: Path(v).name if v and (k.endswith(("_dir", "_root")) or k == "weights") else v for k, v in asdict(cfg).items()}   # no folder of this machine in a record
-    return dict(run_id=name, parameters=params, origin=cfg.origin, notes=notes,
-                final=dict(last, headline=headline), best=dict(best, headline=headline, chosen_on="the target test set: an oracle's choice"),
-                evaluations=evaluations, epochs=history, pretraining=stage1,
-                data={d.name: {s: dict(images=len(v), ids=len(set(v.pids.tolist()))) for s, v in (("train", d.train), ("query", d.query), ("gallery", d.gallery))} for d in (source, target)},
-                seconds=seconds | dict(total=time.perf_counter() - phase.began),
-                images_per_second=sum(h["images_per_second"] for h in history)/len(history) if history else None,
-                peak_memory_mb=peak, device=str(device), precision=precision, processes=world(), bn=cfg.bn, bn_batch=bn_images(cfg),
-                provenance=made_with)
 
 # %% ../nbs/use/70_run.ipynb #b153e758
 def evaluate_teacher(

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .config import FIRST, RunError, project_root, result_params
+from .config import RunError, project_root, result_params
 from .figures import METHODS
+from .methods import grown
 from .records import _plain, atomic_path
 from .run import configure
 
@@ -28,8 +29,8 @@ def standard(
     **fixed      # what the table is about: preset, data_seed, M, …
 ) -> bool:
     "Has the record exactly the parameters that `fixed` and its own direction, method and seed give by default?"
-    own = FIRST | record["parameters"]                              # what a record from before a parameter did
-    given = {k: own.get(k) for k in FREE} | {k: v for k, v in fixed.items() if k in record["parameters"] or FIRST.get(k, v) != v}
+    own = grown(record["parameters"])                                # what a record from before a parameter did
+    given = {k: own.get(k) for k in FREE} | {k: v for k, v in fixed.items() if k in record["parameters"] or grown({}).get(k, v) != v}
     if own["method"] in ("direct", "supervised") or own.get("cluster") == "dbscan": given["M"] = own.get("M") # which they do not use
     if given.get("weights"): given["weights"] = Path(given["weights"]).name    # as a record tells it
     wanted = _wanted(tuple(given.items()))

@@ -60,11 +60,11 @@ def plan(given):
 
 def sort_out(runs, fixed, results):
     """[(name, parameters, record or None)]: which runs have left their record."""
-    from lf2.config import FIRST
+    from lf2.methods import grown
     from lf2.records import read_records
     from lf2.tables import standard
 
-    records, found = [(FIRST | r["parameters"], r) for r in read_records(results)], []
+    records, found = [(grown(r["parameters"]), r) for r in read_records(results)], []
     for name, params in runs:
         mine = [r for own, r in records if all(own.get(k) == v for k, v in params.items()) and standard(r, **fixed | params)]
         found.append((name, params, mine[0] if mine else None))
@@ -82,13 +82,13 @@ def jobs_of(given):
 
 def foreign(found, given, way_out=""):
     """RunError on the records that today's code did not make, before any run is made; a remark when none will be."""
-    from lf2.config import RunError, code_hash
+    from lf2.config import RunError, code_hash, rests_on
     from lf2.methods import find_method
     from lf2.records import DECIDING
 
-    old, core, code = [], code_hash(DECIDING), functools.cache(lambda room: code_hash([*DECIDING, room]))
+    old, core, code = [], code_hash(DECIDING), functools.cache(lambda room: code_hash([*DECIDING, *rests_on(room, DECIDING)]))
     for _, params, record in found:
-        room = find_method(params["method"])[0].__module__.removeprefix("lf2.")
+        room = find_method(params["method"]).__module__
         now = dict(core=core, code=code(room))
         asked = ["core"] if not any(r is None and p["method"] == params["method"] for _, p, r in found) else ["core", "code"]
         if record and any(record["provenance"].get(k) != now[k] for k in asked): old.append(record["run_id"])

@@ -14,12 +14,11 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..adapt import Method
 from ..clustering import dbscan, jaccard_distance, kmeans
 from ..config import RULES, RunError, keyed_seed, param
 from ..features import unit
 from ..losses import batch_hard_triplet
-from ..network import ReIDNet
+from ..method import Card, Method, check_clusters
 from ..processes import gathered, share_out
 
 # %% ../../nbs/methods/31_ssg.ipynb #b6aeba06
@@ -27,7 +26,6 @@ from ..processes import gathered, share_out
 class Params:
     "What SSG adds to the core's parameters."
     cluster:str    = param("dbscan", "how each part is clustered", source="SSG: dbscan", choices=("dbscan", "kmeans"))
-    M:int          = param(None, "clusters per part with cluster='kmeans'", "M", "as LF²", low=16)
     K:int          = param(2, "horizontal parts", "K", "SSG: 2", low=1)
     rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "SSG: 0.0016", low=1e-6, high=1.)
     min_samples:int= param(4, "images within ε, itself included, that make a core", source="SSG: 4", low=1)
@@ -91,15 +89,12 @@ def mean_of_smallest(
 # %% ../../nbs/methods/31_ssg.ipynb #07dc689b
 class SSG(Method):
     "One network, the embedding, and a clustering per part."
-    def __init__(self,
-        cfg,             # a resolved configuration
-        net:ReIDNet,     # pre-trained; loses its neck
-        n_images:int,    # N_t, of the target's training set
-        truth:np.ndarray|None=None # not used
-    ):
-        super().__init__()
-        self.check(cfg, n_images)
-        self.cfg, self.network, self.uses_source, self.source = cfg, net, cfg.cluster == "dbscan", {}
+    Params, cards = Params, {"ssg": Card("SSG", "ICCV 2019", "SSG", "#d55e00", 6, needs=("M",), variants={"SSG with k-means": dict(cluster="kmeans")})}
+    def __init__(self, cfg, nets, known):
+        super().__init__(cfg)
+        net, = nets
+        self.check(cfg, known)
+        n_images, self.network, self.uses_source, self.source = known.n_images, net, cfg.cluster == "dbscan", {}
         net.neck, net.neck_kind = nn.Identity(), "none"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(cfg.seed, "embedding"))
@@ -107,9 +102,8 @@ class SSG(Method):
         self.register_buffer("eps", torch.zeros(cfg.K + 1))                                         # 0: not yet known
         self.register_buffer("parts", torch.full((cfg.K + 1, n_images), -1, dtype=torch.int64))     # labels of each part
     @classmethod
-    def check(cls, cfg, n_images):
-        if cfg.cluster == "kmeans" and cfg.M > n_images:
-            raise RunError(f"M = {cfg.M} pseudo identities are more than the {n_images} target images: choose a smaller M.")
+    def check(cls, cfg, known):
+        if cfg.cluster == "kmeans": check_clusters(cfg, known)
     def embed(self, x): return self.network.embed(self.network(x))
 
 # %% ../../nbs/methods/31_ssg.ipynb #67472b9e
@@ -120,7 +114,7 @@ def features(self:SSG, x) -> dict:
     return {f"P{j}": f for j, f in enumerate(self.network.pooled(self.network(x)))}
 
 @patch
-def meet_source(self:SSG, feats):
+def meet_source(self:SSG, feats, known):
     "Keeps the source's unit-length features until the target is clustered."
     self.source = {part: unit(f) for part, f in feats.items()}
 
@@ -155,7 +149,7 @@ def label(self:SSG, feats, epoch) -> dict:
     return {"P0": np.where(used, found[0], -1)}
 
 @patch
-def begin_epoch(self:SSG, feats, labels):
+def begin_epoch(self:SSG, feats, labels, epoch):
     "The source's features have served."
     self.source = {}
 
@@ -166,8 +160,9 @@ def clusterings(self:SSG, labels) -> dict:
 
 # %% ../../nbs/methods/31_ssg.ipynb #3cba778b
 @patch
-def forward(self:SSG, stream, batch, step) -> dict:
+def forward(self:SSG, batches, step) -> dict:
     "Triplet loss of each part under its own labels and of the embedding under the global ones."
+    batch = batches["P0"]
     maps, y = self.network(batch.images), self.parts[:, batch.index.to(self.parts.device)]
     everyone = gathered(y.T)
     several = (everyone != everyone[0]).any(0)   # in the batch of all processes: they must agree on it
