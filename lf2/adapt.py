@@ -186,7 +186,7 @@ def relabel(self:Adaptation, live):
     method, cfg, epoch, feats = self.method.eval(), self.stage.cfg, len(self.history), {}
     began = extracted = time.perf_counter()
     if method.relabels(epoch) or not self.labels:
-        if method.extracts(epoch): live.set_description(f"epoch {epoch+1}/{cfg.epochs}, features"); feats = self.extract(method)
+        if method.extracts(epoch): live.set_description(f"epoch {epoch+1}/{cfg.epochs}, features"); feats = self.target_features()
         extracted = time.perf_counter()
         live.set_description(f"epoch {epoch+1}/{cfg.epochs}, clustering")
         self.labels = {s: np.asarray(v) for s, v in method.label(feats, epoch).items()}
@@ -198,8 +198,9 @@ def relabel(self:Adaptation, live):
         only_main(follow, self.stage.folder, epoch, kept)
 
 @patch
-def extract(self:Adaptation, method):
+def target_features(self:Adaptation) -> dict:
     "{name: (N, d)}: what is to be clustered."
+    method = self.method
     where = dict(device=self.stage.device, precision=self.stage.precision)
     if method.uses_source: method.meet_source(extract(method.source_features, self.arrays["source"], **where), self.known.source)
     return method.refine(extract(method.features, self.arrays["train"], **where))
@@ -281,7 +282,7 @@ def train(self:Adaptation, live):
 
 # %% ../nbs/core/19_adapt.ipynb #29000016
 @patch
-def evaluate(self:Adaptation, desc=""):
+def measure(self:Adaptation, desc=""):
     "The metrics of now join the evaluations."
     began = time.perf_counter()
     epoch = len(self.history) + (self.told is not None)
@@ -306,7 +307,7 @@ def epoch(self:Adaptation, live):
     self.first, self.seconds = 0, 0.
     if self.tests and (epoch % cfg.eval_every == 0 or epoch == self.epochs):
         live.set_description(f"epoch {epoch}/{cfg.epochs}, evaluation")
-        try: self.told["seconds"]["evaluate"] = self.evaluate()
+        try: self.told["seconds"]["evaluate"] = self.measure()
         except Stopped:
             self.save(cfg.iters, told=self.told) # trained, not evaluated
             raise
@@ -321,7 +322,7 @@ def epoch(self:Adaptation, live):
 def run(self:Adaptation):
     "All epochs: (epochs, evaluations, followed, shown), see `adapt`."
     cfg, found = self.stage.cfg, self.restore()
-    if self.tests and not self.evaluations: self.evaluate("evaluation of the start")
+    if self.tests and not self.evaluations: self.measure("evaluation of the start")
     if not found and self.epochs and type(self.method).prepare is not Method.prepare:
         self.method.prepare(self.stage, self.arrays)
         with held(): self.save()

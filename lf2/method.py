@@ -10,11 +10,11 @@ from collections import namedtuple
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from fastcore.basics import patch
 from torch import nn
 
-from .batches import IdentitySampler, augment
+from .batches import IdentitySampler
+from .batches import augment as flip_crop_erase
 from .config import RunError
 from .stepping import Optimiser
 
@@ -163,7 +163,7 @@ def sampler(self:Method, stream, labels, camids):
 @patch
 def augment(self:Method, images, gen, stream, whole):
     "uint8 (B, 3, H, W) → normalised and augmented; `whole`: images in the batch of all processes, of which these are a share."
-    return augment(images, gen, erase=self.cfg.erase, erase_fill=self.cfg.erase_fill, whole=whole)
+    return flip_crop_erase(images, gen, erase=self.cfg.erase, erase_fill=self.cfg.erase_fill, whole=whole)
 
 @patch
 def optimisers(self:Method):

@@ -248,7 +248,7 @@ def work(self):
     with self.phase("keep"): self.keep(method, followed, labels)
     if times := self.log.times("went on"):
         self.notes.append(f"interrupted and gone on with {times} time(s): the seconds outside of the epochs are those of the last process")
-    only_main(write_record, self.record(), cfg.results_dir); self.log("finished")
+    only_main(write_record, self.made_record(), cfg.results_dir); self.log("finished")
 
 @patch_to(Run)
 def whole(self) -> dict:
@@ -294,7 +294,7 @@ def peak_memory(device) -> float:
 
 # %% ../nbs/use/70_run.ipynb #72200a1b
 @patch_to(Run)
-def record(self) -> dict:
+def made_record(self) -> dict:
     "Everything that tables, figures and sceptics ask of a run."
     cfg, history, evaluations = self.cfg, self.history, self.evaluations
     headline = self.Method.headline(cfg) if evaluations else None

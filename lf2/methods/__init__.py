@@ -34,7 +34,7 @@ def _rooms():
     for cls in sorted(found, key=lambda c: min(card.order for card in c.cards.values())): register(cls)
     METHODS.update({name: METHODS.pop(name) for name in sorted(METHODS, key=lambda n: METHODS[n].cards[n].order)})
 
-if __name__ == "lf2.methods": _rooms()
+if "__file__" in globals(): _rooms()
 
 # %% ../../nbs/methods/69_methods.ipynb #d4c9f1c5
 def find_method(

@@ -21,7 +21,7 @@ from ..features import unit
 from ..fusion import FusionModule, pooled_product
 from ..losses import softmax_triplet, whole_anchors
 from ..method import Card, Method, check_clusters
-from ..network import ReIDNet, fresh_heads, stripes
+from ..network import fresh_heads, stripes
 from ..processes import share_out
 from ..pretrain import reid_loss
 from ..teacher import make_teacher, update_teacher
