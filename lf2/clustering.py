@@ -167,7 +167,8 @@ def k_reciprocal_encoding(
     index:np.ndarray,    # (N, k1 + 1) nearest, from `nearest`
     far:np.ndarray,      # (N,) largest squared distances, from `nearest`
     k1:int, k2:int,      # neighbours for the encoding; for the query expansion
-    power:int=1          # weights exp(−(d / d_max)^power), d squared Euclidean
+    power:int=1,         # weights exp(−(d / d_max)^power), d squared Euclidean
+    pairs=None           # (rows, columns) → another distance d of these pairs, by which `index` and `far` were found
 ) -> sp.csr_array:
     "Steps 1–4: $V$ as CSR (N, N), each row a distribution over its expanded k-reciprocal neighbours."
     if not 1 <= k2 <= k1 + 1: raise ValueError(f"k2={k2} with k1={k1}: the query expansion averages over 1 to k1 + 1 neighbours.")
@@ -177,7 +178,8 @@ def k_reciprocal_encoding(
     V = (R + S @ H).tocsr()
     V.eliminate_zeros(); V.sort_indices()
     rows = np.repeat(np.arange(len(index)), np.diff(V.indptr))
-    V.data = np.exp(-(pair_distances(x, rows, V.indices) / np.maximum(far[rows], 1e-12)) ** power)
+    d = pairs(rows, V.indices) if pairs else pair_distances(x, rows, V.indices)
+    V.data = np.exp(-(d / np.maximum(far[rows], 1e-12)) ** power)
     V.data /= np.add.reduceat(V.data, V.indptr[:-1])[rows]
     if k2 > 1: V = neighbour_graph(index, k2) / np.float32(k2) @ V
     V.sort_indices()
