@@ -3,7 +3,7 @@
 
 PAPERMILL = .venv/bin/python tools/papermill_run.py
 .DEFAULT_GOAL := help
-.PHONY: help env adapt pretrain evaluate paper study bench test soak lab clean
+.PHONY: help env adapt pretrain evaluate paper study equivalent bench test soak lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ paper: env ## the tables and figures, and whatever runs they still need: seeds=0
 
 study: env ## what each difference between paper and released code is worth: only=fm,lam seeds=0 jobs=N dry=1, see tools/study.py
 	@.venv/bin/python tools/study.py
+
+equivalent: env ## which records outlive a change of the code: OLD=<commit> methods=lf2,ssg, minutes; see nbs/checks/check_equivalence.ipynb
+	@.venv/bin/python tools/equivalent.py
 
 bench: env ## every stage timed beside a plain reference and its floor: nbs/paper/bench.ipynb, results/bench.json; ten minutes of a machine of one's own
 	@$(PAPERMILL) bench

@@ -26,7 +26,7 @@ from .evaluation import evaluate, evaluate_distances, rerank
 from .features import extract
 from .method import Known
 from .methods import find_method
-from .network import load_network, make_network, pick_device, save_network, weights_key
+from .network import load_network, make_network, pick_device, read_network, save_network, weights_key
 from .pretrain import pretrain
 from .processes import agree, all_rows, bn_images, from_main, is_main, joined, launch, main_first, only_main, started, world
 from .progress import _OneLine
@@ -169,8 +169,10 @@ def with_bn_batch(cfg, size):
 
 # %% ../nbs/use/70_run.ipynb #c8111152
 def finished(cfg, path, folder):
-    "The record of a run that is finished and need not be made again, else None."
-    if cfg.resume == "auto" and path.exists() and (folder/"teacher.safetensors").exists(): return read_record(path)
+    "The record of a run that is finished and need not be made again, else None; a damaged network is a RunError."
+    if cfg.resume != "auto" or not path.exists() or not (folder/"teacher.safetensors").exists(): return None
+    read_network(folder/"teacher.safetensors")
+    return read_record(path)
 
 def begin(cfg, path, folder):
     "Makes the run's folder ready: config.json, no leavings, and with resume='never' no checkpoint and no teacher, so that 'auto' goes on with what begins now."
@@ -283,8 +285,9 @@ def shown_params(cfg) -> dict:
     return {k: Path(v).name if v and (k.endswith(("_dir", "_root")) or k in ("weights", "poses")) else v for k, v in asdict(cfg).items()}
 
 def images_and_ids(data) -> dict:
-    "{split: {images, ids}} of a data set."
-    return {s: dict(images=len(v), ids=len(set(v.pids.tolist()))) for s, v in (("train", data.train), ("query", data.query), ("gallery", data.gallery))}
+    "{split: {images, ids}} of a data set; ids is None where no identity is known."
+    def ids(v): return len(set(v.pids.tolist())) if not len(v) or (v.pids >= -1).any() else None
+    return {s: dict(images=len(v), ids=ids(v)) for s, v in (("train", data.train), ("query", data.query), ("gallery", data.gallery))}
 
 def peak_memory(device) -> float:
     "Megabytes, of the process that took most: of the GPU where there is one."
