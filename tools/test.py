@@ -2,7 +2,9 @@
 
     python tools/test.py             # all of it
     python tools/test.py 06 ruff     # the checks whose name contains one of these
-    python tools/test.py --soak      # `make soak`: the notebooks that have cells marked `slow`, with these cells
+    python tools/test.py --soak      # `make soak`: cells marked `slow` too, and what compares numbers under other arithmetic
+
+Notebooks are forks of one Python that has imported torch and lf2 (warm.py). Limits of time only end a hang.
 """
 import contextlib
 import json
@@ -19,12 +21,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = sorted((ROOT/"nbs").rglob("*.ipynb"))
 PAPERMILL = re.compile(r"(run|tab|fig)_|bench")  # notebooks that papermill runs
-SLOW, LIMIT = 60, 400  # seconds a notebook should take on two cores, and may take on a busy machine
-SOAK = 1200  # seconds a notebook may take with its slow cells
+SLOW, LIMIT = 90, 1800  # seconds a notebook should take on two cores, and after which it hangs
+SOAK = 7200  # the same with its slow cells
+WARM = ("lf2.run", "matplotlib.pyplot", "nbdev.test", "execnb.shell", "sklearn.cluster", "faiss", "psutil")
 MEGABYTES = 25
 LOCAL_PATH = re.compile(r"(?<![\w.~-])/(?:work|home|root|tmp|Users)/\S*")
 TEST_NB = """
@@ -33,6 +37,9 @@ from pathlib import Path
 from nbdev.config import get_config
 from nbdev.test import test_nb
 fn = Path(sys.argv[1])
+if sys.argv[3:]: # what precision="auto" finds
+    import torch
+    torch.cpu._is_avx512_bf16_supported = torch.cpu._is_amx_tile_supported = lambda: sys.argv[3] == "bf16"
 cfg = get_config(path=fn.parent)
 sys.exit(not test_nb(fn, skip_flags=cfg.tst_flags.split()*(sys.argv[2] == "quick"), basepath=cfg.config_path)[0])
 """
@@ -58,7 +65,7 @@ def ends(text, n=16):
     return "\n".join(lines if len(lines) <= 2*n else [*lines[:n], f"... ({len(lines) - 2*n} lines)", *lines[-n:]])
 
 
-running, lock = set(), threading.Lock()
+running, servers, lock = set(), {}, threading.Lock()
 
 
 def run(*argv, cwd=ROOT, limit=LIMIT, stdin=None, **env):
@@ -80,7 +87,30 @@ def run(*argv, cwd=ROOT, limit=LIMIT, stdin=None, **env):
 
 def stop(process):
     """Ends a command and what it started."""
-    if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError): os.killpg(process.pid, signal.SIGKILL)
+
+
+def warm_python(**env):
+    """The Python that notebooks are forked from, one for every setting of `env`."""
+    with lock:
+        key = json.dumps(env, default=str)
+        if key not in servers: servers[key] = Warm(WARM, **env)
+        return servers[key]
+
+
+def forked(*argv, limit=LIMIT, server=None, **env):
+    """As `python`, from a Python that has imported what takes long."""
+    process = (server or warm_python()).start(*argv, cwd=ROOT, **env)
+    with lock: running.add(process)
+    try:
+        out, err = process.communicate(timeout=limit)
+        return process.returncode, out, err
+    except subprocess.TimeoutExpired:
+        stop(process)
+        raise Failure(f"stopped after {limit} s\n{tail(''.join(process.communicate()), 10)}") from None
+    finally:
+        with lock: running.discard(process)
 
 
 def python(*args, **kw): return run(sys.executable, *args, **kw)
@@ -109,10 +139,10 @@ def tagged(notebook): return sum("parameters" in c["metadata"].get("tags", []) f
 
 # The checks. Each takes a folder of its own, returns a remark or nothing, and raises Failure.
 
-def notebook_check(notebook, soak=False):
+def notebook_check(notebook, how="quick", limit=LIMIT, precision=(), **env):
     def check(tmp):
-        how, limit = ("soak", SOAK) if soak else ("quick", LIMIT)
-        status, out, err = python("-c", TEST_NB, notebook, how, limit=limit, MPLCONFIGDIR=str(tmp), TMPDIR=str(tmp))
+        server = warm_python(**env)
+        status, out, err = forked("-c", TEST_NB, notebook, how, *precision, limit=limit, server=server, MPLCONFIGDIR=tmp, TMPDIR=tmp)
         must(status == 0, ends(err or out))
     return check
 
@@ -253,9 +283,40 @@ def all_checks():
             "one parameters cell": parameters_check, "committed outputs": outputs_check, "repository size": size_check}
 
 
+NUMBERS = re.compile(r"test_close|allclose|assert_close")
+ALSO = ("check_parity", "check_processes", "check_processes_runs", "check_determinism", "check_leak")
+TWO = dict(OMP_NUM_THREADS=2, MKL_NUM_THREADS=2)
+ARITHMETIC = {  # name → environment, and what precision="auto" finds
+    "ATen default": (dict(ATEN_CPU_CAPABILITY="default"), "fp32"),
+    "ATen AVX2": (dict(ATEN_CPU_CAPABILITY="avx2"), "bf16"),
+    "oneDNN AVX2": (dict(ONEDNN_MAX_CPU_ISA="AVX2"), "fp32"),
+    "oneDNN AVX-512": (dict(ONEDNN_MAX_CPU_ISA="AVX512_CORE"), "bf16"),
+    "MKL AVX2": (dict(MKL_ENABLE_INSTRUCTIONS="AVX2"), "fp32"),
+    "MKL compatible": (dict(MKL_CBWR="COMPATIBLE"), "fp32"),
+    "bf16": ({}, "bf16"), "fp32, two threads": (TWO, "fp32"), "bf16, two threads": (TWO, "bf16")}
+
+
+def numeric():
+    """Notebooks that compare numbers."""
+    def code(p): return "".join("".join(c["source"]) for c in cells(p) if c["cell_type"] == "code")
+    return [p for p in NBS if p.stem in ALSO or NUMBERS.search(code(p))]
+
+
+def other_pythons():
+    """Of Python 3.12 and 3.13 those that find what the notebooks import."""
+    def works(name):
+        with contextlib.suppress(FileNotFoundError): return run(name, "-c", "import torch, torchvision, faiss, nbdev", limit=120)[0] == 0
+    return [name for name in ("python3.12", "python3.13") if works(name)]
+
+
 def soak_checks():
     slow = [p for p in NBS if any("#| slow" in "".join(c["source"]) for c in cells(p))]
-    return {f"notebook {p.name}, slow cells too": notebook_check(p, soak=True) for p in slow}
+    checks = {f"notebook {p.name}, slow cells too": notebook_check(p, "soak", SOAK) for p in slow}
+    for name, (env, auto) in ARITHMETIC.items():
+        checks |= {f"{p.name}, {name}": notebook_check(p, precision=(auto,), **env) for p in numeric()}
+    for exe in other_pythons():
+        checks |= {f"{p.name}, {exe}": notebook_check(p, executable=exe, PYTHONPATH=ROOT) for p in numeric()}
+    return checks
 
 
 def timed(check):
@@ -290,6 +351,8 @@ def main():
             with lock: rest = list(running)
             for process in rest: stop(process)
             raise
+        finally:
+            for server in servers.values(): server.close()
     print(f"all in {time.monotonic() - start:.0f} s")
     print(f"{passed} passed, {failed} failed", flush=True)
     return 1 if failed or not passed else 0
