@@ -3,6 +3,15 @@
 
 PAPERMILL = .venv/bin/python tools/papermill_run.py
 .DEFAULT_GOAL := help
+# A wrong parameter is told before anything else happens. Then `q`, make's question mode, ends this silently with exit status 1.
+quoted = '$(subst ','\'',$(MAKEFLAGS) -- $(MAKEOVERRIDES))'
+RUNS = $(filter adapt pretrain evaluate,$(MAKECMDGOALS))
+ifneq ($(and $(RUNS),$(wildcard .venv/bin/python)),)
+ifneq ($(shell MAKEFLAGS=$(quoted) .venv/bin/python tools/papermill_run.py --refuse $(RUNS) && echo fine),fine)
+MAKEFLAGS += q
+endif
+endif
+
 .PHONY: help env adapt pretrain evaluate paper study equivalent bench test soak lab clean
 
 help: ## this list
@@ -10,6 +19,7 @@ help: ## this list
 	@echo
 	@echo "adapt, pretrain and evaluate take any parameter of nbs/core/00_config.ipynb as name=value, for instance"
 	@echo "  make adapt M=900 source=syn-market target=syn-duke seed=3"
+	@echo "make adapt help=1 lists them, with their values and limits; help=1 method=NAME those of another method."
 	@echo "make paper lists its own at the head of tools/paper.py; dry=1 shows what it would run, runs=0 draws what there is. make study likewise."
 
 env: ## make or refresh .venv from constraints.txt (Python 3.11 or newer; nothing to do when it is current)
@@ -42,8 +52,8 @@ test: env ## every notebook, one real papermill run, ruff, and the checks of too
 soak: env ## the long checks: dozens of kills in all phases, 200 epochs; and what compares numbers, under nine kinds of arithmetic (an hour)
 	@.venv/bin/python tools/test.py --soak
 
-lab: env ## JupyterLab in this folder
-	@.venv/bin/python -m jupyterlab
+lab: env ## JupyterLab in this folder; a notebook is saved in the form in which it is committed
+	@.venv/bin/python -m jupyterlab --FileContentsManager.pre_save_hook=lf2.commands.as_committed $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
 clean: ## remove caches and leftovers; .venv, runs/ and results/ stay
 	@rm -rf cache .ruff_cache _proc _docs build

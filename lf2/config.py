@@ -12,8 +12,6 @@ import ast, configparser, difflib, hashlib, math, os, reprlib
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 
-import pandas as pd
-
 # %% ../nbs/core/00_config.ipynb #830162a0
 class RunError(Exception):
     "A run that cannot go on; shown as one sentence, the full traceback stays in `__cause__`."
@@ -220,8 +218,9 @@ def resolve(
 # %% ../nbs/core/00_config.ipynb #7ea3d8e8
 def config_table(
     cfg:Core, # a resolved configuration
-) -> pd.DataFrame:
-    "One row per parameter: value, where the value comes from, symbol, meaning."
+):
+    "A DataFrame, one row per parameter: value, where the value comes from, symbol, meaning."
+    import pandas as pd   # here alone: whoever only checks a parameter need not wait for it
     rows = [(f.name, getattr(cfg, f.name), cfg.origin[f.name], f.metadata["symbol"] and f"${f.metadata['symbol']}$", f.metadata["doc"], f.metadata["source"])
             for f in fields(cfg)]
     return pd.DataFrame(rows, columns=["parameter", "value", "from", "symbol", "meaning", "source of the default"]).set_index("parameter").fillna("")

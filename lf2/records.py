@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['REMEDY', 'DECIDING', 'SCHEMA', 'TEXT', 'COUNT', 'TIME', 'FRACTION', 'SCORES', 'EVALUATION', 'OUTCOME', 'EPOCH',
-           'PARAMETERS', 'SPLIT', 'PROVENANCE', 'REQUIRED', 'RECORD', 'MAY_DIFFER', 'disk_error', 'atomic_path',
-           'sweep', 'provenance', 'misfit', 'fault', 'write_record', 'read_record', 'read_records', 'records_table',
-           'without_timings']
+           'PARAMETERS', 'SPLIT', 'PROVENANCE', 'REQUIRED', 'RECORD', 'PAIRS', 'MAY_DIFFER', 'disk_error',
+           'atomic_path', 'sweep', 'provenance', 'misfit', 'fault', 'write_record', 'read_record', 'read_records',
+           'records_table', 'equivalences', 'equal_to', 'joined', 'without_timings']
 
 # %% ../nbs/core/01_records.ipynb #950733c0
 import contextlib, errno, glob, importlib.metadata, json, math, os, platform, subprocess, tempfile, textwrap
@@ -217,6 +217,36 @@ def records_table(
             | dict(inference=r["final"]["headline"]) | r["final"].get(r["final"]["headline"], {}) | dict(epoch=r["final"]["epoch"], code=r["provenance"]["code"])
             for r in records]
     return pd.DataFrame(rows)
+
+# %% ../nbs/core/01_records.ipynb #5a1c4dd1
+PAIRS = _list(_object("kind", "old", "new", kind=TEXT, old=TEXT, new=TEXT))
+_are_pairs = fastjsonschema.compile(PAIRS)
+
+def equivalences(
+    path:str|Path|None=None # of the list; None: the project's
+) -> list:
+    "[{kind, old, new, evidence}]; none where there is no such file, a RunError where it is not as it should be."
+    path = Path(path or project_root()/"results"/"equivalent.json")
+    if not path.exists(): return []
+    try: pairs = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e: raise disk_error(path, e) from e
+    if wrong := misfit(_are_pairs, pairs): raise RunError(f"{path}: {wrong}; restore it from git.")
+    return pairs
+
+def equal_to(
+    code:str,      # hash of a record's provenance: `core` or `code`
+    kind:str,      # "core": for all methods; or a method's name: for it alone
+    pairs:list=None# from `equivalences`; None: the project's
+) -> set:
+    "All hashes that give the results of `code`, itself included; a method also has the pairs that hold for all."
+    pairs = [{p["old"], p["new"]} for p in (equivalences() if pairs is None else pairs) if p["kind"] in ("core", kind)]
+    same = {code}
+    while more := set().union(*(p for p in pairs if p & same)) - same: same |= more
+    return same
+
+def joined(code, kind, pairs=None) -> str:
+    "The hash that stands for all those `equal_to` this one."
+    return min(equal_to(code, kind, pairs))
 
 # %% ../nbs/core/01_records.ipynb #a7bdd78b
 MAY_DIFFER = ("finished", "seconds", "images_per_second", "peak_memory_mb", "commit", "dirty")

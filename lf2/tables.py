@@ -17,7 +17,7 @@ import pandas as pd
 from .config import RunError, project_root, result_params
 from .figures import METHODS
 from .methods import grown
-from .records import _plain, atomic_path
+from .records import _plain, atomic_path, equal_to, equivalences
 from .run import configure
 
 # %% ../nbs/paper/81_tables.ipynb #1faec502
@@ -116,14 +116,17 @@ def _numeric(value):
 def same_code(
     records:list # those of one table
 ) -> list:
-    "The records; a RunError that names hashes and runs when different code made them."
+    "The records; a RunError that names hashes and runs when code that is not `equal_to` another's made them."
+    pairs = equivalences()
     def told(what, key, some):
-        found = {}
-        for r in some: found.setdefault(r["provenance"].get(key) or "unknown", []).append(r["run_id"])
-        if len(found) > 1:
-            each = "; ".join(f"{h} made {', '.join(runs)}" for h, runs in sorted(found.items()))
-            raise RunError(f"records of different code cannot stand in one table, and {what} is not the same: {each}. "
-                           "Run those of one state anew with resume=never, or keep them in another results_dir.")
+        found, equal = {}, []
+        for r in some:
+            code = r["provenance"].get(key) or "unknown"
+            found.setdefault(code, []).append(r["run_id"]); equal.append(equal_to(code, r["parameters"]["method"], pairs))
+        if not equal or set.intersection(*equal): return             # some state of the code gives the results of all
+        each = "; ".join(f"{h} made {', '.join(runs)}" for h, runs in sorted(found.items()))
+        raise RunError(f"records of different code cannot stand in one table, and {what} is not the same: {each}. "
+                       "Run those of one state anew with resume=never, or keep them in another results_dir.")
     told("the code of all methods (core)", "core", records)
     for method in sorted({r["parameters"]["method"] for r in records}):
         told(f"the code of method {method}", "code", [r for r in records if r["parameters"]["method"] == method])

@@ -4,6 +4,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+own="an environment of its own: remove it (rm -r .venv) and try again."
+if [ -L .venv ]; then echo "make env: .venv is a link to $(readlink .venv), and this folder needs ${own}" | sed 's/rm -r/rm/' >&2; exit 1; fi
+made_for=$(sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg 2>/dev/null || true)
+if [ -n "$made_for" ] && [ -d "$made_for" ] && [ "$(cd "$made_for" && pwd -P)" != "$(cd .venv && pwd -P)" ]; then
+    echo "make env: .venv was made for $made_for, which is another folder, and this one needs $own" >&2; exit 1
+fi
+
 stamp=.venv/.lf2-stamp
 key=$({ cat constraints.txt pyproject.toml settings.ini; pwd; } | cksum)
 if [ -x .venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$key" ]; then exit 0; fi

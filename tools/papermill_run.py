@@ -1,60 +1,38 @@
 """Runs nbs/NAME.ipynb through papermill with every name=value given on make's command line (or to this script) as a parameter.
 
     make adapt M=900 pattern='two words'            # by way of the Makefile
+    make adapt help=1 method=ssg                    # lists the parameters
     python tools/papermill_run.py run_adapt M=900   # by itself
+    python tools/papermill_run.py --refuse adapt    # says what is wrong with the parameters, in a second, and runs nothing
 """
 import contextlib
-import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from lf2.commands import help_text, make_parameters, output_name, parameters, refuse, runs_of, shown_path
+from lf2.config import RunError
+
 ROOT = Path(__file__).resolve().parent.parent
-# papermill with a kernel that has minutes to save its state when it is asked to end, not the usual five seconds
+GOALS = {"adapt": "run_adapt", "pretrain": "run_pretrain", "evaluate": "run_eval"}
+# papermill with a kernel that has minutes to save its state when it is asked to end, not the usual five seconds, and that keeps to itself
+# how it is connected. What one sentence says needs no traceback.
 PATIENT = """
+import sys
+from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from papermill.__main__ import papermill
+from papermill.exceptions import PapermillExecutionError
+command = KernelManager.format_kernel_cmd
+KernelManager.format_kernel_cmd = lambda self, extra_arguments=None: command(self, [*(extra_arguments or []), "--log-level=ERROR"])
 LocalProvisioner.get_shutdown_wait_time = lambda self, recommended=5.: 300.
-papermill()
+try: papermill()
+except PapermillExecutionError as e: sys.exit(str(e) if len(e.traceback) > 1 else f"{e.ename}: {e.evalue}")
 """
-ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\s*:{0,3}=(.*)", re.DOTALL)
-
-
-def make_parameters(flags):
-    """name → value from the MAKEFLAGS that make hands to a recipe: after ` -- `, blanks and backslashes escaped by a backslash, $ doubled.
-    The exported variables themselves will not do: make has expanded every $ in them."""
-    _, _, given = f" {flags}".partition(" -- ")
-    words = re.findall(r"(?:\\.|[^\\ \t\n])+", given)
-    return parameters(re.sub(r"\\(.)", r"\1", w).replace("$$", "$") for w in words)
-
-
-def parameters(words):
-    """name → value from words of the form name=value."""
-    found = {}
-    for word in words:
-        match = ASSIGNMENT.fullmatch(word)
-        if not match: sys.exit(f"papermill_run: {word!r} is not a parameter: write name=value.")
-        found[match[1]] = match[2]
-    return found
-
-
-def output_name(name, given):
-    """File name that tells the parameters; folders of results and cache are left out, of other paths the last part stays."""
-    parts, order = [], ["source", "target", "method", "M", "seed"]
-    for key, value in sorted(given.items(), key=lambda kv: (order.index(kv[0]) if kv[0] in order else len(order), kv[0])):
-        if key.endswith("_dir"): continue
-        if key == "checkpoint": value = str(Path(value).parent)   # every run's teacher has the same file name
-        value = value.rstrip("/").rsplit("/", 1)[-1]
-        joint = "" if re.fullmatch(r"[\d.]+(e-?\d+)?", value) else "-"
-        parts.append(re.sub(r"[^\w.+-]+", "_", f"{key}{joint}{value}"))
-    stem = "-".join([name, *parts])
-    if len(stem) > 120: stem = f"{stem[:110]}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
-    return f"{stem}.ipynb"
 
 
 def records_of(notebook, results):
@@ -70,25 +48,23 @@ def records_of(notebook, results):
 
 
 def tell(record, results):
-    """Prints the headline metrics of a record, and where it and its report are."""
+    """Prints the headline metrics of a record, or why there are none, and where it and its report are."""
     with contextlib.suppress(KeyError, TypeError):
         final = record["final"]
-        metrics = final[final["headline"]]
-        print(f"result    mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} (epoch {final['epoch']}, {final['headline']} feature)")
+        if final["headline"] is None:
+            print("result    " + next((n for n in record["notes"] if n.startswith("nothing was evaluated")), "nothing was evaluated"))
+        else:
+            metrics, which = final[final["headline"]], f"epoch {final['epoch']}, {final['headline']} feature"
+            print(f"result    mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} ({which})")
     print(f"record    {shown_path(record['path'])}")
-    runs = ROOT/"runs" if results == ROOT/"results" else results/"runs"
     for what, pattern in (("report", "report*.html"), ("teacher", "teacher.safetensors")):
-        for path in sorted((runs/record["run_id"]).glob(pattern)): print(f"{what:9} {shown_path(path)}")
+        for path in sorted((runs_of(results)/record["run_id"]).glob(pattern)): print(f"{what:9} {shown_path(path)}")
 
 
 def printed(notebook):
     """What the cells of an executed notebook printed, bars aside."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return "".join("".join(o["text"]) for c in cells for o in c.get("outputs", []) if o.get("name") == "stdout").rstrip()
-
-
-def shown_path(path):
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def papermill(argv, **kw):
@@ -110,18 +86,34 @@ def papermill(argv, **kw):
     return 128 + asked[0][0] if asked and status else status
 
 
-def main():
-    if len(sys.argv) < 2: sys.exit("papermill_run: name a notebook of nbs/, then its parameters: run_adapt M=900")
-    name, *words = sys.argv[1:]
+def found(name): return next((ROOT/"nbs").rglob(f"{name}.ipynb"))
+
+
+def checked(name, words):
+    """The parameters; a RunError about the first that is wrong, as far as that can be told in a second."""
     given = parameters(words) | make_parameters(os.environ.get("MAKEFLAGS", ""))
-    given.pop("PYTHON", None)
+    wants_help = given.pop("help", "0") not in ("0", "")
     if name == "run_adapt" and not given.keys() & {"M", "preset", "method"}: given = {"M": "700"} | given
+    if name in GOALS.values() and not wants_help: refuse(found(name), given)
+    return given, wants_help
+
+
+def main():
+    name, *words = sys.argv[1:] or ["--help"]
+    if name == "--help": raise RunError("name a notebook of nbs/, then its parameters: run_adapt M=900")
+    if name == "--refuse":
+        for goal in words: checked(GOALS[goal], ())
+        return 0
+    given, wants_help = checked(name, words)
+    if wants_help:
+        print(help_text(given.get("method", "lf2"), given.get("preset", "demo")))
+        return 0
     results = (ROOT/(given.get("results_dir") or "results")).resolve()
     try: results.mkdir(parents=True, exist_ok=True)
-    except OSError as e: sys.exit(f"papermill_run: {results} cannot be made ({e.strerror}): choose another results_dir.")
+    except OSError as e: raise RunError(f"{results} cannot be made ({e.strerror}): choose another results_dir.") from e
     notebook = results/output_name(name, given)
     # The paths that papermill notes in the notebook stay relative to the root.
-    argv = [str(shown_path(next((ROOT/"nbs").rglob(f"{name}.ipynb")))), str(shown_path(notebook)), "--no-progress-bar"]
+    argv = [shown_path(found(name)), shown_path(notebook), "--no-progress-bar", "--log-level", "ERROR"]
     for key, value in given.items(): argv += ["-p", key, value]
     env = {k: v for k, v in os.environ.items() if k not in given and k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
     if sys.stderr.isatty():  # a live bar, as wide as the terminal, which the kernel cannot see
@@ -134,4 +126,6 @@ def main():
     return 0
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    try: sys.exit(main())
+    except RunError as e: sys.exit(f"{type(e).__name__}: {e}")
