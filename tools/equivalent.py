@@ -13,8 +13,8 @@ def main():
     from lf2.config import RunError
     from lf2.equivalence import equivalent
 
-    given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     try:
+        given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
         if "OLD" not in given: raise RunError("the commit to compare with is missing: write make equivalent OLD=<commit>.")
         return 0 if equivalent(given["OLD"], given["methods"].split(",") if "methods" in given else None) else 1
     except RunError as e:
