@@ -12,7 +12,7 @@ MAKEFLAGS += q
 endif
 endif
 
-.PHONY: help env adapt pretrain evaluate paper study equivalent bench test soak lab clean
+.PHONY: help env adapt pretrain evaluate search paper study equivalent bench test soak lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ pretrain: env ## stage 1 alone, source pre-training: nbs/run_pretrain.ipynb
 
 evaluate: env ## a checkpoint on a target, re-ranking optional: nbs/run_eval.ipynb
 	@$(PAPERMILL) run_eval
+
+search: env ## one's own crops: index, ranked lists, people: model=runs/RUN/teacher.safetensors gallery=FOLDER query=FILE, nbs/run_search.ipynb
+	@$(PAPERMILL) run_search
 
 paper: env ## the tables and figures, and whatever runs they still need: seeds=0,1,2 jobs=N pair=real data_root=… dry=1
 	@.venv/bin/python tools/paper.py

@@ -56,7 +56,7 @@ def output_name(
     order = ["source", "target", "method", "M", "seed"]
     def place(item): return order.index(item[0]) if item[0] in order else len(order), item[0]
     def told(key, value):
-        if key == "checkpoint": value = str(Path(value).parent)   # every run's teacher has the same file name
+        if key in ("checkpoint", "model"): value = str(Path(value).parent)   # every run's teacher has the same file name
         value = value.rstrip("/").rsplit("/", 1)[-1]
         joint = "" if re.fullmatch(r"[\d.]+(e-?\d+)?", value) else "-"
         return re.sub(r"[^\w.+-]+", "_", f"{key}{joint}{value}")

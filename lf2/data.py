@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FILTERS', 'PIXELS', 'SUFFIXES', 'MARKET_NAME', 'PUBLISHED', 'NOTES', 'HOMES', 'READERS', 'DataError', 'MissingData',
            'printable', 'BadImages', 'DataWarning', 'warn', 'decode_image', 'decode_images', 'Split', 'ReIDDataset',
-           'synthetic_dataset', 'contact_sheet', 'export_market', 'list_images', 'match_name', 'parse_names',
-           'number_names', 'read_market', 'read_msmt17', 'read_cuhk03', 'read_folder', 'picture_numbers', 'assemble',
-           'check_counts', 'lonely_queries', 'check_matches', 'find_root', 'load_dataset']
+           'synthetic_dataset', 'contact_sheet', 'export_market', 'listed_names', 'list_images', 'match_name',
+           'parse_names', 'number_names', 'read_market', 'read_msmt17', 'read_cuhk03', 'read_folder', 'picture_numbers',
+           'assemble', 'check_counts', 'lonely_queries', 'check_matches', 'find_root', 'load_dataset']
 
 # %% ../nbs/core/05_data.ipynb #8b85801b
 import hashlib
@@ -249,6 +249,22 @@ def export_market(
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool: list(pool.map(save, jobs))
     return folder
 
+# %% ../nbs/core/05_data.ipynb #d23456bf
+def listed_names(
+    folder,  # of the images
+    table    # CSV file in it, or anywhere: path below `folder`, pid, and cam if it is known
+) -> list: # (path, pid text or None, camera text or None)
+    "Identity and camera of every image in `folder`, from a table such as `lf2.search.write_people` writes; pid −1 leaves an image out."
+    try: rows = pd.read_csv(Path(folder)/table, dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
+    except (OSError, ValueError) as e: raise DataError(f"pattern {printable(table)!r} is no table that can be read ({' '.join(str(e).split())}): "
+                                                       "give a CSV file of path, pid and cam, or a regular expression.") from e
+    if missing := [c for c in ("path", "pid") if c not in rows]: raise DataError(f"table {printable(table)} has no column {missing[0]}: give path, pid and cam.")
+    told = {path: (pid or None, cam or None) for path, pid, cam in zip(rows.path, rows.pid, rows.get("cam", [""]*len(rows)), strict=True)}
+    paths = {p.relative_to(folder).as_posix(): p for p in list_images(folder)}
+    for wrong, what in ((told.keys() - paths.keys(), "names {} images that are not there"), (paths.keys() - told.keys(), "does not name {} images")):
+        if wrong: raise DataError(f"table {printable(table)} {what.format(len(wrong))} (first: {printable(min(wrong))}): mend it; pid −1 leaves an image out.")
+    return [(p, *told[name]) for name, p in paths.items()]
+
 # %% ../nbs/core/05_data.ipynb #215b28f9
 MARKET_NAME = r"(?:^|/)(?P<pid>-?\d+)_c(?P<cam>\d+)"
 
@@ -278,9 +294,10 @@ def match_name(
 
 def parse_names(
     folder,     # paths are matched relative to it
-    pattern:str # regular expression with the groups pid and cam, both optional
+    pattern:str # regular expression with the groups pid and cam, both optional; or a table, see `listed_names`
 ) -> list: # (path, pid text or None, camera text or None)
     "Identity and camera of every image in `folder`, from its name."
+    if str(pattern).endswith(".csv"): return listed_names(folder, pattern)
     try: known = set(re.compile(pattern).groupindex)
     except re.error as e: raise DataError(f"pattern {pattern!r} is not a regular expression ({e}): mend it.") from e
     if known - {"pid", "cam"}: raise DataError(f"pattern {pattern!r} has the groups {', '.join(sorted(known))}: name them pid and cam.")

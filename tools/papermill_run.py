@@ -121,7 +121,7 @@ def main():
         env["COLUMNS"] = str(os.get_terminal_size(sys.stderr.fileno()).columns - 1)
     if status := papermill(argv, cwd=ROOT, env=env): return status
     for record in records_of(notebook, results): tell(record, results)
-    if name in ("bench", "run_eval"): print(printed(notebook))
+    if name in ("bench", "run_eval", "run_search"): print(printed(notebook))
     print(f"notebook  {shown_path(notebook)}")
     return 0
 
