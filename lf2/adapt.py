@@ -304,6 +304,7 @@ def epoch(self:Adaptation, live):
     if self.told is None: self.relabel(live)
     if "losses" not in self.told:
         with held(): self.train(live)
+    elif not self.method.keeps_optimiser: self.saved = None # trained, and not evaluated: the next epoch begins with a new one
     self.first, self.seconds = 0, 0.
     if self.tests and (epoch % cfg.eval_every == 0 or epoch == self.epochs):
         live.set_description(f"epoch {epoch}/{cfg.epochs}, evaluation")
