@@ -31,12 +31,14 @@ def hardest(
     feats:Tensor,  # (B, d)
     pids:Tensor,   # (B,) identities
 ) -> tuple[Tensor, Tensor]:  # indices (B,) of the hardest positives and of the hardest negatives
-    "Batch-hard mining; a label that is alone is its own positive; fewer than two identities or a wrong shape raise ValueError"
+    "Batch-hard mining; a label alone is its own positive; one identity only, or a wrong shape, raises ValueError"
     if feats.ndim != 2 or pids.shape != feats.shape[:1]:
-        raise ValueError(f"features {tuple(feats.shape)} and labels {tuple(pids.shape)} do not fit: pass (B, d) and (B,).")
+        shapes = f"features {tuple(feats.shape)} and labels {tuple(pids.shape)}"
+        raise ValueError(f"{shapes} do not fit: pass (B, d) and (B,).")
     same = pids[:, None] == pids
     if same.all():
-        raise ValueError(f"the batch of {len(pids)} images has the identities {pids.unique().tolist()}: a triplet needs at least two.")
+        people = pids.unique().tolist()
+        raise ValueError(f"the batch of {len(pids)} images has the identities {people}: a triplet needs at least two.")
     d = torch.cdist(feats, feats)
     return d.masked_fill(~same, -1).argmax(1), d.masked_fill(same, torch.inf).argmin(1)
 
@@ -55,7 +57,7 @@ def batch_hard_triplet(
     pids:Tensor,   # (B,) identities
     margin:float,  # m ≥ 0
 ) -> Tensor:       # scalar, at least float32
-    "Hinge triplet loss, Eqs. (2) and (9) without their leading minus; one identity only, or a negative margin, raises ValueError"
+    "Hinge triplet loss, Eqs. (2) and (9) without their minus; one identity, or a negative margin, raises ValueError"
     if margin < 0: raise ValueError(f"margin m = {margin} is negative: choose m ≥ 0, for example 0.3.")
     with torch.autocast(feats.device.type, enabled=False):
         d_positive, d_negative = hardest_distances(gathered(full_precision(feats)), gathered(pids))
@@ -91,7 +93,7 @@ def global_triplet(
     kind:str="hinge",  # "hinge", Eqs. (2) and (9), or "softmax", the form of Eqs. (6) and (7)
     margin:float=0.5,  # m of the hinge
 ) -> Tensor:       # scalar, at least float32
-    "The triplet loss of the global branch: the paper's hinge, or the softmax of the released code; another kind raises ValueError"
+    "The global branch's triplet: the paper's hinge, or the released code's softmax; another kind raises ValueError"
     if kind not in ("hinge", "softmax"): raise ValueError(f"triplet {kind!r} is unknown: choose hinge or softmax.")
     return softmax_triplet(feats, pids) if kind == "softmax" else batch_hard_triplet(feats, pids, margin)
 
@@ -102,10 +104,11 @@ def cross_entropy(
     smoothing:float=0.1,  # ε in [0, 1)
 ) -> Tensor:              # scalar, at least float32
     "Cross entropy with label smoothing, Eqs. (1) and (8); labels outside [0, M) or ε outside [0, 1) raise ValueError"
-    if not 0 <= smoothing < 1: raise ValueError(f"smoothing ε = {smoothing} lies outside [0, 1): the released code has 0.1.")
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing ε = {smoothing} lies outside [0, 1): the released code has 0.1.")
     if len(pids) and not 0 <= pids.min() <= pids.max() < logits.shape[1]:
-        raise ValueError(f"labels {int(pids.min())} … {int(pids.max())} do not fit a classifier of M = {logits.shape[1]} identities: "
-                         "relabel them to 0 … M − 1.")
+        raise ValueError(f"labels {int(pids.min())} … {int(pids.max())} do not fit a classifier of "
+                         f"M = {logits.shape[1]} identities: relabel them to 0 … M − 1.")
     with torch.autocast(logits.device.type, enabled=False):
         return F.cross_entropy(full_precision(logits), pids, label_smoothing=smoothing)
 
@@ -141,7 +144,7 @@ def soft_triplet(
     ref:Tensor,    # (B, d′) of the teacher, the same images; no gradient reaches them
     pids:Tensor,   # (B,) identities or pseudo labels
 ) -> Tensor:       # scalar, at least float32
-    "Softmax triplet towards the teacher's distances at the student's hardest pairs; one identity only raises ValueError"
+    "Softmax triplet towards the teacher's distances at the student's hardest pairs; one identity raises ValueError"
     with torch.autocast(feats.device.type, enabled=False):
         feats, ref, pids = gathered(full_precision(feats)), gathered(full_precision(ref.detach())), gathered(pids)
         pairs = hardest(feats, pids)
@@ -172,7 +175,8 @@ def grouped_memory_loss(
     "Mean −log(p + ε) of the own group among all groups of the bank; a label that no row has raises ValueError"
     names, column = groups.unique(return_inverse=True)
     own = torch.searchsorted(names, labels).clamp(max=len(names) - 1)
-    if not torch.equal(names[own], labels): raise ValueError("a label has no row in the memory: label the images as the rows are.")
+    if not torch.equal(names[own], labels):
+        raise ValueError("a label has no row in the memory: label the images as the rows are.")
     with torch.autocast(feats.device.type, enabled=False):
         z = full_precision(feats) @ full_precision(bank).T / temperature
         mean = z.new_zeros(len(z), len(names)).index_add(1, column, z) / column.bincount()
@@ -192,7 +196,8 @@ def all_pairs_loss(
     def total(scores, weights):
         scores, some = full_precision(scores), (weights > 0).any(1)
         weights = torch.where(some[:, None], weights.to(scores.dtype), 1)
-        return torch.where(weights > 0, scores + torch.where(weights > 0, weights, 1).log(), -torch.inf).logsumexp(1), some
+        weighted = scores + torch.where(weights > 0, weights, 1).log()
+        return torch.where(weights > 0, weighted, -torch.inf).logsumexp(1), some
     with torch.autocast(pull.device.type, enabled=False):
         (a, some_a), (b, some_b) = total(pull, positive), total(push, negative)
         return torch.where(some_a & some_b, F.softplus(a + b), 0).mean()
@@ -224,7 +229,7 @@ def sinkhorn(
     check_every:int=10,    # steps between two looks at it
     most:int=10_000,       # steps
 ) -> tuple[Tensor, int]:   # (N, K) log Q, float64, and the number of steps
-    "The plan of equal rows and columns nearest to P^λ; a class or image that has no probability at all raises ValueError"
+    "The plan of equal rows and columns nearest to P^λ; a class or image without any probability raises ValueError"
     log_a, (n, k) = power * log_prob.double(), log_prob.shape
     if (log_a.amax(0) == -torch.inf).any() or (log_a.amax(1) == -torch.inf).any():
         raise ValueError("a class or an image has probability 0 everywhere: pass log_softmax of finite logits.")

@@ -54,7 +54,8 @@ def small_resnet(
     for i, (c_in, c_out, stride) in enumerate(zip((widths[0], *widths), widths, (1, 2, 2, 1), strict=False)):
         net[f"layer{i+1}"] = BasicBlock(c_in, c_out, stride)
     for m in net.values():
-        for conv in (c for c in m.modules() if isinstance(c, nn.Conv2d)): nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        for conv in (c for c in m.modules() if isinstance(c, nn.Conv2d)):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(net)
 
 # %% ../nbs/core/07_network.ipynb #6f64c04f
@@ -65,7 +66,7 @@ def remove_last_stride(
     strided = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
     if not strided: return net
     last = strided[-1][0]
-    block = last.split(".downsample")[0].rsplit(".", 1)[0] if ".downsample" not in last else last.split(".downsample")[0]
+    block = last.split(".downsample")[0] if ".downsample" in last else last.rsplit(".", 1)[0]
     for name, m in strided:
         if (name == last or name.startswith(block + ".")) and m.kernel_size[0] % 2: m.stride = (1, 1)
     return net
@@ -77,11 +78,14 @@ BEHIND = ("AuxLogits", "avgpool", "dropout", "fc") # what torchvision puts behin
 def build_backbone(
     arch:str,            # "small" or the name of a torchvision classifier
 ) -> tuple:
-    "(module, C): the network up to its last map, last stride removed; parameters keep torchvision's names; an unknown name is an error."
+    "(module, C): the network up to its last map, last stride removed, names as torchvision's; an unknown arch is an error."
     if arch == "small": return small_resnet(), 192
     names = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
-    if arch not in names: raise RunError(f"arch {arch!r} is unknown: choose small, resnet50, mobilenet_v2, efficientnet_b0 or another of torchvision's {', '.join(FAMILIES)}.")
-    full = torchvision.models.get_model(arch, weights=None, **(dict(init_weights=False) if arch.startswith("inception") else {}))
+    if arch not in names:
+        raise RunError(f"arch {arch!r} is unknown: choose small, resnet50, mobilenet_v2, efficientnet_b0 or another of "
+                       f"torchvision's {', '.join(FAMILIES)}.")
+    options = dict(init_weights=False) if arch.startswith("inception") else {}
+    full = torchvision.models.get_model(arch, weights=None, **options)
     if hasattr(full, "features"): net = nn.Sequential(OrderedDict(features=full.features))
     else: net = nn.Sequential(OrderedDict((n, m) for n, m in full.named_children() if n not in BEHIND))
     if arch.startswith("densenet"): net.relu = nn.ReLU(inplace=True)
@@ -107,7 +111,9 @@ def stripes(
     parts:int          # K
 ) -> tuple:
     "The map's K horizontal stripes, top first: views of (N, C, H/K, W); a height that K does not divide is an error."
-    if maps.shape[2] % parts: raise RunError(f"K = {parts} does not divide the map's height {maps.shape[2]}: choose K or the image height so that it does.")
+    if maps.shape[2] % parts:
+        raise RunError(f"K = {parts} does not divide the map's height {maps.shape[2]}: "
+                       "choose K or the image height so that it does.")
     return maps.chunk(parts, dim=2)
 
 # %% ../nbs/core/07_network.ipynb #e276d4d9
@@ -187,7 +193,8 @@ class Widen(nn.Module):
         width:int     # at least C
     ):
         super().__init__()
-        if width < channels: raise RunError(f"width = {width} is less than the network's {channels} channels: choose {channels} or more.")
+        if width < channels:
+            raise RunError(f"width = {width} is less than the network's {channels} channels: choose {channels} or more.")
         self.width, self.times = width, -(-width//channels)
     def forward(self, maps): return torch.cat([maps]*self.times, 1)[:, :self.width]
 
@@ -202,9 +209,11 @@ def equip(
     channels:int=0         # of the last map, at least the backbone's; 0: as it is
 ) -> nn.Module:
     "Adds parts; a value that is unknown, or a part that is there already, is an error."
-    if pooling not in (None, *POOLINGS): raise RunError(f"pooling {pooling!r} is unknown: choose one of {', '.join(POOLINGS)}.")
-    if attention not in ATTENTIONS: raise RunError(f"attention {attention!r} is unknown: choose one of {', '.join(ATTENTIONS)}.")
-    there = [name for name, new, old in [("channels", channels, net.widened), ("attention", attention != "none", net.attention != "none"), ("gates", gates, net.gates)] if new and old]
+    for name, value, known in [("pooling", pooling, POOLINGS), ("attention", attention, ATTENTIONS)]:
+        if value not in known and value is not None:
+            raise RunError(f"{name} {value!r} is unknown: choose one of {', '.join(known)}.")
+    there = [name for name, new, old in [("channels", channels, net.widened), ("gates", gates, net.gates),
+             ("attention", attention != "none", net.attention != "none")] if new and old]
     if there: raise RunError(f"the network was given {' and '.join(there)} already: equip it once.")
     where = next(net.parameters()).device
     if pooling and pooling != net.pooling:
@@ -221,9 +230,9 @@ def _make_wider(net, width):
     which = torch.arange(width, device=next(net.parameters()).device) % net.channels
     shares = which.bincount()[which]
     def longer(bn):
-        for held in (bn._parameters, bn._buffers):
-            for k, v in held.items():
-                if v is not None and v.ndim: held[k] = nn.Parameter(v.data[which], v.requires_grad) if held is bn._parameters else v[which]
+        for k, v in bn._buffers.items():
+            if v.ndim: bn._buffers[k] = v[which]
+        for k, v in bn._parameters.items(): bn._parameters[k] = nn.Parameter(v.data[which], v.requires_grad)
         bn.num_features = width
     for fc, bn in net.experts:
         blocks = [block[which][:, which]/shares for block in fc.weight.data.split(net.channels, 1)]
@@ -253,7 +262,8 @@ class ReIDNet(nn.Module):
             self.neck = nn.BatchNorm1d(self.channels) if neck == "bn" else nn.Identity()
             if neck == "bn": self.neck.bias.requires_grad_(False)
             width = self.channels * (2 if expert_input == "concat" else 1)
-            self.experts = nn.ModuleList(nn.Sequential(nn.Linear(width, self.channels), nn.BatchNorm1d(self.channels)) for _ in range(parts))
+            def expert(): return nn.Sequential(nn.Linear(width, self.channels), nn.BatchNorm1d(self.channels))
+            self.experts = nn.ModuleList(expert() for _ in range(parts))
         self.arch, self.parts, self.neck_kind = arch, parts, neck
         self.pooling, self.expert_input, self.inference = "avg", expert_input, inference
         self.attention, self.gates, self.widened, self.top = "none", False, 0, nn.Sequential()
