@@ -40,11 +40,12 @@ class Params(MutualParams):
     rho:float       = param(None, "share of the closest pairs whose mean distance is DBSCAN's ε", r"\rho", "MMT: 0.0016", low=1e-6, high=1.)
     min_samples:int = param(4, "images within ε, itself included, that make a core", source="MMT: 4", low=1)
     k1:int          = param(None, "neighbours that encode an image in the Jaccard distance", "k_1", "MMT: 30; a share of it where `scale` keeps a share of the images", low=2)
-    k2:int          = param(6, "neighbours averaged in its query expansion", "k_2", "MMT: 6", low=1)
+    k2:int          = param(None, "neighbours averaged in its query expansion", "k_2", "MMT: 6; likewise", low=1)
     triplet_grad:str= param("both", "which ends of a soft triplet's distances learn", source="MMT: both; OpenUnReID: anchors", choices=("both", "anchors"))
     smoothing_over:str=param("used", "rows of the classifier that share ε with DBSCAN", source="ours: used; OpenUnReID: all", choices=("used", "all"))
 
 RULES["k1"] = lambda p: max(2, round(30*(p["scale"] or 1)))
+RULES["k2"] = lambda p: max(1, round(6*(p["scale"] or 1)))
 
 # %% ../../nbs/methods/33_mmt.ipynb #910c26eb
 def others(
