@@ -66,12 +66,12 @@ class Warm:
         for child in self.children:                          # the server is gone
             if not child.ended.is_set(): child.returncode = -signal.SIGKILL; child.told.set(); child.ended.set()
     def start(self, *argv, cwd=None, **env):
-        """Runs `python *argv` with further environment variables, in a session of its own; what it prints goes to files."""
+        """Runs `python *argv` with other environment variables (None: without), in a session of its own; what it prints goes to files."""
         with self.lock:
             number = len(self.children)
             child = Started(*(f"{self.folder.name}/{number}.{which}" for which in ("out", "err")))
             self.children.append(child)
-            env = {k: str(v) for k, v in env.items()}
+            env = {k: v if v is None else str(v) for k, v in env.items()}
             order = dict(number=number, argv=[str(a) for a in argv], cwd=str(cwd or Path.cwd()), env=env)
             order |= dict(stdout=child.stdout, stderr=child.stderr)
             self.server.stdin.write(json.dumps(order) + "\n")
@@ -117,7 +117,8 @@ def fork(order, others):
     signal.set_wakeup_fd(-1); signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for to, file in enumerate(places(order)): os.dup2(file, to); os.close(file)
     for fd in others: os.close(fd)
-    os.chdir(order["cwd"]); os.environ.update(order["env"])
+    os.chdir(order["cwd"])
+    for k, v in order["env"].items(): os.environ.pop(k, None) if v is None else os.environ.update({k: v})
     tempfile.tempdir = None                                  # TMPDIR may be another
     return None
 
@@ -125,7 +126,8 @@ def fork(order, others):
 def spawn(order):
     """As `fork`, by an ordinary Python."""
     files = places(order)
-    child = subprocess.Popen([sys.executable, *order["argv"]], cwd=order["cwd"], env=dict(os.environ) | order["env"],
+    env = {k: v for k, v in (os.environ | order["env"]).items() if v is not None}
+    child = subprocess.Popen([sys.executable, *order["argv"]], cwd=order["cwd"], env=env,
                              start_new_session=True, stdin=files[0], stdout=files[1], stderr=files[2])
     for file in files: os.close(file)
     child.returncode = 0                                     # waited for below, with the others
