@@ -274,7 +274,7 @@ def size_check(tmp):
 
 def all_checks():
     """name → check, long ones first."""
-    first = sorted(NBS, key=lambda p: (not p.name.startswith("run_"), p.name))
+    first = sorted(NBS, key=lambda p: (not p.name.startswith("run_"), not p.name.startswith("check_"), p.name))
     notebooks = {f"notebook {p.name}": notebook_check(p) for p in first}
     return {"papermill: a run": papermill_run, **notebooks, "papermill: an unknown parameter": papermill_wrong,
             "papermill: a bad image": papermill_bad_image,
