@@ -39,6 +39,7 @@ class Started:
     def communicate(self, timeout=None):
         """(stdout, stderr) of a process that has ended."""
         self.wait(timeout)
+        if self.pid is None: return "", "the Python that forks (tools/warm.py) has ended: its own message says why"
         return tuple(Path(p).read_text(encoding="utf-8", errors="replace") for p in (self.stdout, self.stderr))
     def send_signal(self, number):
         if self.returncode is None:
@@ -50,7 +51,7 @@ class Warm:
     """The server; `modules` are imported before anything is asked of it."""
     def __init__(self, modules=MODULES, executable=sys.executable, **env):
         self.folder = tempfile.TemporaryDirectory(prefix="warm-", ignore_cleanup_errors=True)
-        self.lock, self.children = threading.Lock(), []
+        self.lock, self.children, self.gone = threading.Lock(), [], False
         env = dict(os.environ) | ONE_THREAD | {k: str(v) for k, v in env.items()}
         for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"): env.pop(name, None)
         self.server = subprocess.Popen([executable, __file__, *modules], env=env, text=True, start_new_session=True,
@@ -63,8 +64,12 @@ class Warm:
             child = self.children[number]
             if word == "pid": child.pid = value; child.told.set()
             else: child.returncode = value; child.ended.set()
-        for child in self.children:                          # the server is gone
-            if not child.ended.is_set(): child.returncode = -signal.SIGKILL; child.told.set(); child.ended.set()
+        with self.lock: self.gone = True
+        for child in self.children: self.lost(child)
+    @staticmethod
+    def lost(child):
+        """The server is gone, and a child that has not ended with it."""
+        if not child.ended.is_set(): child.returncode = -signal.SIGKILL; child.told.set(); child.ended.set()
     def start(self, *argv, cwd=None, **env):
         """Runs `python *argv` with other environment variables (None: without), in a session of its own; what it prints goes to files."""
         with self.lock:
@@ -74,8 +79,10 @@ class Warm:
             env = {k: v if v is None else str(v) for k, v in env.items()}
             order = dict(number=number, argv=[str(a) for a in argv], cwd=str(cwd or Path.cwd()), env=env)
             order |= dict(stdout=child.stdout, stderr=child.stderr)
-            self.server.stdin.write(json.dumps(order) + "\n")
-            self.server.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):
+                self.server.stdin.write(json.dumps(order) + "\n")
+                self.server.stdin.flush()
+            if self.gone: self.lost(child)
         child.told.wait()
         return child
     def close(self):
