@@ -8,10 +8,10 @@ __all__ = ['NO_RUNS', 'VIEWS', 'TINTS', 'HUES', 'MARKERS', 'SHOWN', 'COMMITTED',
            'load_method', 'views', 'normaliser', 'diagnostic_rows', 'elsewhere', 'explain', 'mass_table', 'overlay',
            'draw_cams', 'tsne', 'scatter', 'outlines', 'separation', 'draw_identities', 'gather', 'save_features',
            'read_features', 'features_for', 'draw_separation', 'draw_moments', 'shared', 'agreement_table',
-           'draw_agreement']
+           'agreeing_methods', 'draw_agreement']
 
 # %% ../nbs/paper/83_analysis.ipynb #21438723
-import json
+import itertools, json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -30,7 +30,7 @@ from .adapt import followed_rows
 from .batches import normalise
 from .config import keyed_seed, project_root
 from .features import unit
-from .figures import BLUE, FAINT, GREEN, INK, METHODS, ORANGE, PURPLE, SKY, VERMILION, YELLOW
+from .figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, YELLOW, card_of, in_order_of_cards
 from .method import Known
 from .methods import find_method
 from .network import ReIDNet, stripes
@@ -202,7 +202,7 @@ def explain(
 
 # %% ../nbs/paper/83_analysis.ipynb #85ed84f2
 VIEWS = {("direct", "global"): "DT", ("ssg", "global"): "SSG", ("baseline", "global"): "Baseline", ("lf2", "P0"): "Ours, no gate", ("lf2", "P1"): "Ours\n(g+u)", ("lf2", "P2"): "Ours\n(g+l)"}
-TINTS = {k: METHODS[k[0]][1] for k in VIEWS} | {("lf2", "P2"): PURPLE, ("lf2", "P0"): YELLOW}
+TINTS = {k: card_of(k[0]).colour for k in VIEWS} | {("lf2", "P2"): PURPLE, ("lf2", "P0"): YELLOW}
 
 def mass_table(
     maps:dict,       # {(method, view): (N, H, W)}
@@ -374,7 +374,7 @@ def draw_separation(
     fig, axes = plt.subplots(2, 2, figsize=(3.5, 4.15), dpi=200, gridspec_kw=dict(left=.02, right=.98, top=.875, bottom=.088, wspace=.05, hspace=.14))
     scores = {m: separation(tensors[f"test.{m}"], pids) for m in SHOWN if f"test.{m}" in tensors}
     for ax, m in zip(axes.flat, SHOWN):
-        name = METHODS[m][0]
+        name = card_of(m).label
         if m in scores: scatter(ax, tsne(tensors[f"test.{m}"], None, perplexity, seed), pids)
         else: ax.set_axis_off(); ax.text(.5, .5, "no run yet", ha="center", fontsize=7, color=FAINT, transform=ax.transAxes)
         ax.set_title(f"{name}: silhouette {scores[m]:.2f}" if m in scores else name, fontsize=6.5, pad=3)
@@ -426,18 +426,25 @@ def agreement_table(
             for m, r in records.items() for e in r["epochs"]]
     return pd.DataFrame(rows, columns=["method", "epoch", "between", "truth"])
 
-AGREEING = ("lf2", "lf2-nofm", "ssg")   # the methods with several clusterings
+AGREEING = ("lf2", "lf2-nofm", "ssg")   # drawn first
+
+def agreeing_methods(
+    records:dict # {method: record}
+) -> list:
+    "The methods with several clusterings an epoch; the baseline of three batches, which clusters one feature thrice, is none."
+    several = {m for m, r in records.items() if any(e["between"] for e in r["epochs"])} - {"baseline-3x"}
+    return sorted(in_order_of_cards(several), key=lambda m: AGREEING.index(m) if m in AGREEING else len(AGREEING))
 
 def draw_agreement(
-    records:dict, # {method: record}; those of `AGREEING` are drawn
+    records:dict, # {method: record}; the `agreeing_methods` are drawn
     facts:dict    # for the caption
 ):
     "Two panels, one line per method: ARI among the clusterings, ARI with the truth."
-    table = agreement_table({m: records[m] for m in AGREEING if m in records})
+    table = agreement_table({m: records[m] for m in agreeing_methods(records)})
     fig, axes = plt.subplots(1, 2, figsize=(3.5, 2.05), dpi=200, sharey=True, gridspec_kw=dict(left=.10, right=.985, top=.80, bottom=.33, wspace=.08))
     for ax, column, title in zip(axes, ("between", "truth"), ("with each other", "with the truth")):
-        for (m, rows), marker in zip(table.groupby("method", sort=False), "osD"):
-            ax.plot(rows["epoch"], rows[column], color=METHODS[m][1], marker=marker, ms=2.6, lw=1.1, label=METHODS[m][0], ls={"lf2": "-", "lf2-nofm": "--"}.get(m, "-."))
+        for (m, rows), marker in zip(table.groupby("method", sort=False), itertools.cycle("osD^vPX")):
+            ax.plot(rows["epoch"], rows[column], color=card_of(m).colour, marker=marker, ms=2.6, lw=1.1, label=card_of(m).label, ls={"lf2": "-", "lf2-nofm": "--"}.get(m, "-."))
         ax.set_title(title, fontsize=6.5, pad=3); ax.set_xlabel("epoch", fontsize=6, labelpad=1); ax.tick_params(labelsize=5.5, length=2, pad=1.5)
         ax.grid(alpha=.3, lw=.5); ax.spines[["top", "right"]].set_visible(False); ax.set_ylim(0, min(1, 1.15*table[["between", "truth"]].max().max())); ax.set_xticks(sorted(set(table["epoch"])))
     axes[0].set_ylabel("mean ARI", fontsize=6, labelpad=2)

@@ -25,7 +25,7 @@ from .methods import grown
 from .network import pick_device
 from .pretrain import pretrain
 from .run import configure, contents, load_data, runs_dir
-from .tables import markdown, same_code, standard
+from .tables import markdown, matching, same_code
 
 # %% ../nbs/paper/84_fidelity.ipynb #a016e40a
 def divergences() -> pd.DataFrame:
@@ -144,8 +144,7 @@ def runs_of_variant(
     **fixed             # instead of what `FIXED` says, e.g. another benchmark's data_seed
 ) -> list:
     "The variant's records, all directions and seeds; one that differs in anything else is left out."
-    wanted = dict(method="lf2") | given
-    return [r for r in records if all(grown(r["parameters"]).get(k) == v for k, v in wanted.items()) and standard(r, **FIXED | fixed | wanted)]
+    return matching(records, dict(method="lf2") | given, **FIXED | fixed)
 
 def study_values(
     records:list,       # from `read_records`

@@ -18,7 +18,7 @@ from .config import keyed_seed
 from .data import MARKET_NAME, DataError, number_names, parse_names
 from .evaluation import ranked_lists
 from .features import unit
-from .figures import FAINT, INK, METHODS
+from .figures import FAINT, INK, card_of, cards
 from .records import atomic_path
 
 # %% ../nbs/paper/85_real.ipynb #666a4b0f
@@ -101,7 +101,7 @@ def read_ranks(
     "(pids (Q,), {method: `ranks_of` it, as arrays}), methods in the order of the tables."
     kept = safetensors.torch.load_file(path)
     pids = kept.pop("pids").numpy()
-    found = {m: {k.rpartition(".")[2]: v.float().numpy() if v.is_floating_point() else v.numpy() for k, v in kept.items() if k.rpartition(".")[0] == m} for m in METHODS}
+    found = {m: {k.rpartition(".")[2]: v.float().numpy() if v.is_floating_point() else v.numpy() for k, v in kept.items() if k.rpartition(".")[0] == m} for m in cards()}
     return pids, {m: v for m, v in found.items() if v}
 
 # %% ../nbs/paper/85_real.ipynb #2303ec12
@@ -120,9 +120,9 @@ def draw_ranks(
     queries:list,   # rows, one line of charts each
     names=None      # method → what to call it; its usual name unless told
 ):
-    "A column per method, a row per query; beneath, the share of right images at each rank over all queries that count. A method that METHODS does not know is a ValueError."
-    if odd := [m for m in ranks if m not in METHODS] or ([] if ranks else ["none at all"]): raise ValueError(f"methods {', '.join(odd)}: draw some of {', '.join(METHODS)}.")
-    names = {m: name for m, (name, _) in METHODS.items()} | (names or {})
+    "A column per method, a row per query; beneath, the share of right images at each rank over all queries that count. A method that nobody registered is a ValueError."
+    if odd := [m for m in ranks if m not in cards()] or ([] if ranks else ["none at all"]): raise ValueError(f"methods {', '.join(odd)}: draw some of {', '.join(cards())}.")
+    names = {m: card.label for m, card in cards().items()} | (names or {})
     fig = plt.figure(figsize=(7.2, 1.05*len(queries) + 3.3), layout="constrained")
     grid = fig.add_gridspec(len(queries) + 2, len(ranks), height_ratios=[1]*len(queries) + [.14, 2.3])
     for j, (m, found) in enumerate(ranks.items()):
@@ -140,7 +140,7 @@ def draw_ranks(
     ax = fig.add_subplot(grid[-1, :])
     for m, found in ranks.items():
         share = 100*found["right"][np.isfinite(found["ap"])].mean(0)
-        ax.plot(np.arange(1, len(share) + 1), share, color=METHODS[m][1], marker="osD^vPX"[list(METHODS).index(m)], ms=4, lw=2.2 if m == "lf2" else 1.5, ls="--" if m == "supervised" else "-", label=names[m])
+        ax.plot(np.arange(1, len(share) + 1), share, color=card_of(m).colour, marker="osD^vPX"[list(ranks).index(m) % 7], ms=4, lw=2.2 if m == "lf2" else 1.5, ls="--" if m == "supervised" else "-", label=names[m])
     ax.set_xlabel("rank", fontsize=8); ax.set_ylabel("right images, % of queries", fontsize=8); ax.tick_params(labelsize=8); ax.set_ylim(0); ax.grid(alpha=.25)
     ax.set_xticks(np.arange(1, len(share) + 1)); ax.spines[["top", "right"]].set_visible(False)
     marks = [ax.plot([], [], mark, color=colour, ms=4.5, ls="", label=what)[0] for mark, colour, what in (("o", INK, "the person asked for"), ("x", FAINT, "somebody else"))]

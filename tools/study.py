@@ -13,8 +13,8 @@ import json
 import os
 import sys
 
-from paper import ended, foreign, in_rounds, jobs_of, sort_out, tell, value
-from papermill_run import ROOT, make_parameters, parameters
+from lf2.commands import make_parameters, parameters, runs_of, typed
+from paper import ROOT, jobs_of, warn_of_foreign
 
 DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/paper/84_fidelity.ipynb"
 OWN = ("seeds", "only", "jobs", "dry", "results_dir")
@@ -34,7 +34,7 @@ def plan(given):
     for w in words:
         if w not in known: raise RunError(f"only = {w!r} is no part of the study: choose from {', '.join(known)}.")
     rows = [r for r in every if not words or {r["group"], r["key"]} & set(words)]
-    fixed = FIXED | {k: value(v) for k, v in given.items() if k not in OWN}
+    fixed = FIXED | {k: typed(v) for k, v in given.items() if k not in OWN}
     seeds = numbers(given.get("seeds")) or SEEDS
     places = [dict(source=s, target=t, seed=seed) for seed in seeds for s, t in DIRECTIONS]
     runs = [(key, own | place) for place in places for key, own in study_runs(rows).items()]
@@ -64,7 +64,7 @@ def in_order(found, fixed):
 
 def commands(runs, fixed, results):
     """(title, command) of each run: python -m lf2.run CONFIG.json."""
-    folder = results/"runs"/"configs"
+    folder = runs_of(results)/"configs"
     folder.mkdir(parents=True, exist_ok=True)
     for name, own in runs:
         title = f"{name}-{own['source']}-{own['target']}-{own['seed']}"
@@ -74,19 +74,23 @@ def commands(runs, fixed, results):
 
 
 def main():
+    from lf2.jobs import in_rounds, sort_out, tell
+
     given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
-    given.pop("PYTHON", None)
     results = (ROOT/(given.get("results_dir") or "results/study")).resolve()
     jobs, (fixed, runs) = jobs_of(given), plan(given)
     found = sort_out(runs, fixed, results)
     tell(found)
-    if any(record is None for *_, record in found): foreign(found, given)
+    if any(record is None for *_, record in found): warn_of_foreign(found, given)
     rounds = in_order(found, fixed)
     if given.get("dry", "0") not in ("0", ""): return 0
-    failed = [] if not any(rounds) else in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs, results/"runs"/"logs")
+    failed = [] if not any(rounds) else in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs, runs_of(results)/"logs")
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
     elif results == ROOT/"results"/"study": print(DRAW)
     return 1 if failed else 0
 
 
-if __name__ == "__main__": sys.exit(ended(main))
+if __name__ == "__main__":
+    from lf2.jobs import ended
+
+    sys.exit(ended(main))
