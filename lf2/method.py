@@ -158,7 +158,9 @@ def begin_epoch(self:Method, feats, labels, epoch):
 def sampler(self:Method, stream, labels, camids):
     "What draws the batches of a stream: an object with `batch(generator, step) → (B,) rows`."
     cfg = self.cfg
-    return IdentitySampler(labels, camids, cfg.batch, cfg.instances, cfg.camera_aware)
+    radius = "eps" if getattr(cfg, "clustering", "") == "dbscan" else "rho" if getattr(cfg, "cluster", "") == "dbscan" else ""
+    clusters = radius or ("M" if "M" in self.card.needs else "")
+    return IdentitySampler(labels, camids, cfg.batch, cfg.instances, cfg.camera_aware, by="" if stream == "source" else clusters)
 
 @patch
 def augment(self:Method, images, gen, stream, whole):

@@ -34,10 +34,10 @@ def development_set(
     if not train.is_dir(): raise DataError(f"{train} is no folder: give that of the training images.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())): raise DataError(f"{out} is not an empty folder: name a new one.")
     found = parse_names(train, pattern)
-    if unknown := [path.name for path, pid, cam in found if pid is None or cam is None]:
+    if unknown := [path.name for path, pid, cam, *_ in found if pid is None or cam is None]:
         raise DataError(f"{len(unknown)} of {len(found)} names tell no identity or no camera (first: {unknown[0]}): give a pattern with the groups pid and cam.")
-    number = number_names({pid for _, pid, _ in found})
-    rows = [(path, number[pid], cam) for path, pid, cam in found]
+    number = number_names({pid for _, pid, *_ in found})
+    rows = [(path, number[pid], cam) for path, pid, cam, *_ in found]
     pids = np.unique([pid for _, pid, _ in rows])
     if not 0 < held < len(pids): raise DataError(f"held = {held} of {len(pids)} identities: hold at least one, and leave at least one to learn from.")
     away = set(np.random.default_rng(keyed_seed(seed, "development")).permutation(pids)[:held].tolist())
