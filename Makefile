@@ -12,7 +12,7 @@ MAKEFLAGS += q
 endif
 endif
 
-.PHONY: help env adapt pretrain evaluate search paper study equivalent bench test soak lab clean
+.PHONY: help env adapt pretrain evaluate search export book paper study equivalent bench test soak lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,15 @@ evaluate: env ## a checkpoint on a target, re-ranking optional: nbs/run_eval.ipy
 search: env ## one's own crops: index, ranked lists, people: model=runs/RUN/teacher.safetensors gallery=FOLDER query=FILE, nbs/run_search.ipynb
 	@$(PAPERMILL) run_search
 
+export: env ## an ONNX file for other programs, with its model card, both checked: model=runs/RUN/teacher.safetensors out=FILE.onnx
+	@.venv/bin/python tools/export.py
+
+book: .venv-book/.made ## all notebooks as a web site in _book/, from their saved outputs; its packages lie in .venv-book
+	@.venv-book/bin/python book/build.py
+
+.venv-book/.made: book/requirements.txt
+	@$${PYTHON:-python3} -m venv .venv-book && .venv-book/bin/python -m pip install --quiet --disable-pip-version-check -r book/requirements.txt && touch $@
+
 paper: env ## the tables and figures, and whatever runs they still need: seeds=0,1,2 jobs=N pair=real data_root=… dry=1
 	@.venv/bin/python tools/paper.py
 
@@ -59,5 +68,5 @@ lab: env ## JupyterLab in this folder; a notebook is saved in the form in which 
 	@.venv/bin/python -m jupyterlab --FileContentsManager.pre_save_hook=lf2.commands.as_committed $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
 clean: ## remove caches and leftovers; .venv, runs/ and results/ stay
-	@rm -rf cache .ruff_cache _proc _docs build
+	@rm -rf cache _book .ruff_cache _proc _docs build
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +

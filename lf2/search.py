@@ -64,7 +64,7 @@ def drawn_crops(
     gallery, model = Path(home)/"crops", Path(home)/"teacher.safetensors"
     gallery.mkdir(parents=True)
     save_network(ReIDNet("small", seed=1), model, height=64, width=32, run_id="lesson")
-    split = synthetic_dataset("syn-market", ids=24).gallery
+    split = synthetic_dataset("syn-market", ids=max(24, images//16)).gallery
     split = split.take(np.flatnonzero(split.pids > 0)[:images])
     for i, (image, pid, cam) in enumerate(zip(split.read(64, 32), split.pids, split.camids, strict=True)):
         Image.fromarray(image.transpose(1, 2, 0)).save(gallery/f"{pid:04d}_c{cam + 1}s1_{i:06d}_00.jpg", quality=95)

@@ -239,6 +239,12 @@ def readme_check(tmp):
     must(not lost, f"README.md points at {', '.join(lost)}, which do not exist.")
 
 
+def links_check(tmp):
+    """Every link of every notebook and page of the book leads to a file, and to a heading where it names one."""
+    status, out, err = python("book/build.py", "--links")
+    must(status == 0, tail(out + err))
+
+
 def parameters_check(tmp):
     """Each papermill notebook has exactly one cell tagged parameters, no other notebook has one."""
     wrong = {p.name: tagged(p) for p in NBS if tagged(p) != bool(PAPERMILL.match(p.name))}
@@ -280,6 +286,7 @@ def all_checks():
             "papermill: a bad image": papermill_bad_image,
             "make: parameters arrive as typed": make_parameters, "ruff": ruff,
             "export changes no byte": export_check, "cleaning changes no byte": clean_check, "README.md changes no byte": readme_check,
+            "links": links_check,
             "one parameters cell": parameters_check, "committed outputs": outputs_check, "repository size": size_check}
 
 

@@ -1,0 +1,12 @@
+"""`make export model=… out=…`: an ONNX file of a network, its card, and the check of both."""
+import os
+import sys
+
+from lf2.commands import make_parameters
+from lf2.config import RunError
+
+try:
+    given = make_parameters(os.environ.get("MAKEFLAGS", ""))
+    from lf2.export import main
+    sys.exit(main([*sys.argv[1:], *(f"{k}={v}" for k, v in given.items())]))
+except RunError as e: sys.exit(f"{type(e).__name__}: {e}")
