@@ -21,7 +21,8 @@ def register(
     "Makes a method known by the names on its cards; a name that another class has is a ValueError."
     for name in cls.cards:
         other = METHODS.setdefault(name, cls)
-        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        same_room = other.__module__ == cls.__module__ or "__main__" in (other.__module__, cls.__module__) # a notebook defines its class anew
+        if other.__qualname__ != cls.__qualname__ or not same_room:
             raise ValueError(f"method {name!r} is registered as {other.__module__}.{other.__name__}: give {cls.__name__} another name.")
         METHODS[name] = cls
     return cls
