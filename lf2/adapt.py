@@ -27,7 +27,7 @@ from .network import autocast
 from .processes import batch_statistics, bn_images, from_main, mean_over_processes, only_main, running_statistics, same_weights, share, world
 from .progress import bar
 from .records import atomic_path
-from .stepping import Stage, Stepper, looks
+from .stepping import Stage, Stepper, compiled, looks
 
 # %% ../nbs/core/19_adapt.ipynb #de0fa078
 def evaluate_network(
@@ -143,6 +143,7 @@ class Adaptation:
         self.told, self.first, self.seconds = None, 0, 0.  # of the epoch under way: what there is to tell, iterations done, their seconds
         self.stepper, self.saved = None, None              # the optimiser, and what a checkpoint says of it
         batch_statistics(method, stage.cfg, stage.device)
+        if stage.cfg.compile: compiled(method)
 
 # %% ../nbs/core/19_adapt.ipynb #29000007
 @patch

@@ -21,7 +21,7 @@ from .losses import cross_entropy, global_triplet
 from .network import ReIDNet, autocast, make_network, pick_device, weights_key
 from .processes import batch_statistics, from_main, mean_over_processes, only_main, running_statistics, same_weights, share
 from .progress import bar
-from .stepping import Stage, Stepper, looks
+from .stepping import Stage, Stepper, compiled, looks
 
 # %% ../nbs/core/17_pretrain.ipynb #bbd65580
 def reid_loss(
@@ -81,6 +81,7 @@ class SourceTraining:
         self.stage, self.images, self.unlabelled = stage, images, unlabelled
         classes, self.labels = np.unique(pids, return_inverse=True)
         self.net = batch_statistics(make_network(cfg).to(device), cfg, device)
+        if cfg.compile: compiled(self.net)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(cfg.seed, "source classifier"))
             self.classifier = nn.Linear(self.net.channels, len(classes), bias=False).to(device)
