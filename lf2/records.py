@@ -66,7 +66,7 @@ def sweep(
     for part in folder.glob(f".{glob.escape(name)}*.part"): part.unlink(missing_ok=True)
 
 # %% ../nbs/core/01_records.ipynb #3176c56d
-DECIDING = ["config", "processes", "synthetic", "data", "batches", "network", "fusion", "teacher", "losses", "clustering", "features", "evaluation",
+DECIDING = ["config", "processes", "synthetic", "walks", "data", "batches", "network", "fusion", "teacher", "losses", "clustering", "features", "evaluation",
             "stepping", "pretrain", "method", "adapt"]
 
 def _git(*args):

@@ -67,6 +67,7 @@ def load_data(
     kw = dict(on_bad_image=cfg.on_bad_image, ids=cfg.ids)
     if name.startswith("syn-"): kw |= dict(seed=cfg.data_seed, scale=cfg.scale, local_detail=cfg.local_detail)
     elif name == "folder": kw |= dict(pattern=cfg.pattern)
+    if cfg.poses and not name.startswith("syn-"): kw |= dict(poses=cfg.poses)
     return load_dataset(name, root, **kw)
 
 def contents(
@@ -189,8 +190,8 @@ class Run:
         need_splits(self.source, "train"); need_splits(self.target, "train")
         need_identities(self.source, "is the source")
         if "truth" in self.Method.cards[cfg.method].needs: need_identities(self.target, "is to be learned from with labels")
-        tests = {s: getattr(self.target, s) for s in ("query", "gallery")}
-        self.splits = dict(source=self.source.train, train=self.target.train) | (tests if all(map(len, tests.values())) else {})
+        tests = {} if self.target.cannot_evaluate else {s: getattr(self.target, s) for s in ("query", "gallery")}
+        self.splits = dict(source=self.source.train, train=self.target.train) | tests
         self.keys = {s: contents(v) for s, v in self.splits.items()}
     def identify(self):
         "The run's name and place, from everything that decides its result."
@@ -312,7 +313,7 @@ def remarks(self) -> list:
     "What a reader of the numbers has to be told."
     cfg, found, seen = self.cfg, [], {h["bn_batch"]: h["epoch"] for h in self.history}
     if cfg.ids: found.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any other")
-    if not self.evaluations: found.append(f"nothing was evaluated: the identities of {self.target.name!r} are not known")
+    if not self.evaluations: found.append(f"nothing was evaluated: {self.target.name!r}, {self.target.cannot_evaluate}")
     if len(seen) > 1: found.append("images behind one BN statistic: " + ", then ".join(f"{b} up to epoch {e}" for b, e in seen.items()))
     return found
 
@@ -362,7 +363,8 @@ def evaluate_teacher(
         cfg = configure(kw | dict(target=target, target_root=target_root, height=facts.get("height"), width=facts.get("width"), arch=facts["arch"]))
         if cfg.threads: torch.set_num_threads(cfg.threads)
         device, precision = pick_device(cfg.device, cfg.precision)
-        data = load_data(cfg, target, target_root); need_splits(data, "query", "gallery")
+        data = load_data(cfg, target, target_root)
+        if data.cannot_evaluate: raise RunError(f"data set {data.name!r} cannot be evaluated: {data.cannot_evaluate}.")
         net = net.to(device)
         q, g = (extract(lambda x: net.embed(net(x)), cached_images(s, cfg.height, cfg.width, cfg.cache_dir), device=device, precision=precision, desc=s.name) for s in (data.query, data.gallery))
         who = (data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids)
