@@ -120,7 +120,7 @@ def crops_of(
     "Every crop of a folder with what its name tells; no folder or no crop is a sentence."
     gallery = Path(gallery).expanduser()
     if not gallery.is_dir(): raise MissingData(f"gallery {printable(gallery)} is no folder: give the folder that holds the crops.")
-    rows = [(p, pid or "", cam or "") for p, pid, cam in parse_names(gallery, pattern or MARKET_NAME)]
+    rows = [(p, pid or "", cam or "") for p, pid, cam, *_ in parse_names(gallery, pattern or MARKET_NAME)]
     if not rows: raise DataError(f"gallery {printable(gallery)} holds no image: put crops there, or give the right folder.")
     return rows
 
