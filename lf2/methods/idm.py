@@ -223,7 +223,7 @@ def bridge(self:IDM, x, z, y, lam) -> dict:
     "The three losses of the mixtures."
     cfg, (source, target, mixed) = self.cfg, x
     return dict(prob=cfg.mu1*bridge_prob(z, *y, lam[:, 0], cfg.smoothing), feat=cfg.mu2*bridge_feat(mixed, source, target, lam),
-                div=cfg.mu3*diversity(lam))
+                div=cfg.mu3*diversity(gathered(lam)))
 
 @patch
 def embed(self:IDM, x) -> dict:
