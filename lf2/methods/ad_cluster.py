@@ -21,7 +21,7 @@ from ..losses import batch_hard_triplet
 from ..method import Card, Method
 from .dual_refinement import density_labels
 from ..network import gap
-from ..processes import share_out, world
+from ..processes import share, share_out, world
 from ..stepping import Optimiser
 from ..translate import CameraColours, CameraTranslator, from_pixels, recipe, translate_cameras
 
@@ -133,22 +133,24 @@ def other_cameras(self:ADCluster, camids, step) -> torch.Tensor:
     "A camera number (B,) for each image, never its own; drawn by the step's key."
     names = self.cameras.names
     gen = generator(self.cfg.seed, "target", 0, step, "other cameras")
-    further = torch.randint(1, len(names), camids.shape, generator=gen).to(names.device)
+    n = len(camids)*world()
+    further = torch.randint(1, len(names), (n,), generator=gen)[share(n)].to(names.device)
     return names[(self.cameras.place(camids) + further) % len(names)]
 
 @patch
-def generated(self:ADCluster, batch, step, n) -> torch.Tensor:
-    "Another camera's view of the first n images, augmented (n, 3, H, W)."
-    camids = batch.camids[:n].to(self.cameras.names.device)
-    made = self.cameras.restyle(batch.raw[:n], camids, self.other_cameras(camids, step))
-    return self.augment(made, generator(self.cfg.seed, "target", 0, step, "augment made"), "made", n*world())
+def generated(self:ADCluster, batch, step, rows) -> torch.Tensor:
+    "Another camera's view of the images `rows` (n,), augmented (n, 3, H, W)."
+    camids = batch.camids[rows].to(self.cameras.names.device)
+    made = self.cameras.restyle(batch.raw[rows.to(batch.raw.device)], camids, self.other_cameras(camids, step))
+    return self.augment(made, generator(self.cfg.seed, "target", 0, step, "augment made"), "made", len(rows)*world())
 
 @patch
 def encoder_terms(self:ADCluster, batch, step) -> dict:
     "Triplet over real and generated images."
-    n = round(self.cfg.made*len(batch.images))
     x, y = batch.images, batch.labels
-    if n: x, y = torch.cat([x, self.generated(batch, step, n)]), torch.cat([y, y[:n]])
+    counted = (torch.arange(len(x) + 1)*self.cfg.made).floor()
+    rows = counted.diff().nonzero()[:, 0]   # evenly spread, so that every process restyles its part of them
+    if len(rows): x, y = torch.cat([x, self.generated(batch, step, rows)]), torch.cat([y, y[rows.to(y.device)]])
     maps = self.net(x)
     with torch.autocast(x.device.type, enabled=False): return dict(tri=batch_hard_triplet(self.net.pooled(maps)[0], y, self.cfg.m))
 
