@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'MIRRORED', 'Scene', 'Params', 'spots', 'pose_maps', 'kernel_means', 'discrepancy', 'PairHead', 'halvings',
-           'Pose2Image', 'PoseCritic', 'judged', 'PairSampler', 'PDANet', 'Judge', 'mirrored', 'oracle_values',
-           'oracle_pairs', 'oracle_maps']
+           'Pose2Image', 'PoseCritic', 'judged', 'PairSampler', 'PDANet', 'Judge', 'held_still', 'mirrored',
+           'oracle_values', 'oracle_pairs', 'oracle_maps']
 
 # %% ../../nbs/methods/48_pda_net.ipynb #739a57c0
 import copy
 import math
 from collections import namedtuple
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -252,9 +253,19 @@ class Judge(nn.Module):
     ):
         super().__init__()
         self.net, self.head = copy.deepcopy(net), PairHead(net.channels, 1, *key, "judge")
+    def features(self, x): return self.net.pooled(self.net(x))[0]
     def forward(self, a, b):
-        fa, fb = (self.net.pooled(self.net(x))[0] for x in (a, b))
-        with torch.autocast(a.device.type, enabled=False): return self.head(fa, fb)
+        "Of features (B, C)."
+        with torch.autocast(a.device.type, enabled=False): return self.head(a, b)
+
+@contextmanager
+def held_still(*modules):
+    "Inside, their parameters take no part in gradients."
+    moved = [p for m in modules for p in m.parameters() if p.requires_grad]
+    for p in moved: p.requires_grad_(False)
+    try: yield
+    finally:
+        for p in moved: p.requires_grad_(True)
 
 # %% ../../nbs/methods/48_pda_net.ipynb #a8980953
 Scene = namedtuple("Scene", "images maps aims labels noise")
@@ -347,8 +358,10 @@ def made_terms(self:PDANet, name, s, a, step) -> dict:
     made, who = self.make(name, s, a, step), "source" if name == "source" else "target"
     terms = {f"made {who}": cfg.reconstruction*(made - s.aims).abs().mean()}
     if not cfg.adversarial: return terms
-    return terms | {f"fool {who}": cfg.adversarial*(judged(self.judges[name](s.images, self.shown(made)), True)
-                                                    + judged(self.pose_critic(s.maps, made), True))}
+    judge, poses = self.judges[name], self.pose_critic
+    with held_still(judge, poses):
+        fooled = judged(judge(judge.features(s.images), judge.features(self.shown(made))), True)
+        return terms | {f"fool {who}": cfg.adversarial*(fooled + judged(poses(s.maps, made), True))}
 
 @patch
 def critic_terms(self:PDANet, scenes, step) -> dict:
@@ -358,8 +371,9 @@ def critic_terms(self:PDANet, scenes, step) -> dict:
         with torch.no_grad(): made = self.make(name, s, self.encode(s.images), step)
         softly = generator(self.cfg.seed, "target", 0, step, f"soft {name}")
         judge, poses = self.judges[name], self.pose_critic
+        seen = judge.features(s.images)
         for real, x in ((True, s.aims), (False, made)):
-            terms[f"judge {name}, {real}"] = judged(judge(s.images, self.shown(x)), real, softly)/2
+            terms[f"judge {name}, {real}"] = judged(judge(seen, judge.features(self.shown(x))), real, softly)/2
             terms[f"pose {name}, {real}"] = judged(poses(s.maps, x), real, softly)/2
     return terms
 
