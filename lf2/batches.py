@@ -258,11 +258,13 @@ def erase_boxes(
     gen:torch.Generator,
     area=(0.02, 0.4),               # of the box, as a share of the image
     aspect=(0.3, 1/0.3),            # height / width
+    law:str="log-uniform",          # of the aspect, or "uniform": see above
 ) -> torch.Tensor: # int64 (4, n): top, bottom, left, right; empty if none of ten candidates fits
     "One random box for each image."
+    if law not in ("log-uniform", "uniform"): raise ValueError(f"erase_law = {law!r} is unknown: choose 'log-uniform' or 'uniform'.")
     u = torch.rand(4, n, 10, generator=gen)
     size = height*width*(area[0] + (area[1] - area[0])*u[0])
-    ratio = aspect[0]*(aspect[1]/aspect[0])**u[1]
+    ratio = aspect[0]*(aspect[1]/aspect[0])**u[1] if law == "log-uniform" else aspect[0] + (aspect[1] - aspect[0])*u[1]
     h, w = (size*ratio).sqrt().round(), (size/ratio).sqrt().round()
     fits = (h < height) & (w < width)
     top, left = (u[2]*(height - h + 1)).floor(), (u[3]*(width - w + 1)).floor()
@@ -277,6 +279,7 @@ def augment(
     flip:float=0.5,         # chance of a mirror image
     erase:float=0.0,        # chance of random erasing
     erase_fill:str="mean",  # "mean", or "released": see above
+    erase_law:str="log-uniform", # of the boxes' aspect, as in `erase_boxes`
     whole:int|None=None,    # images in the batch of which these are this process's share; all of it unless told
 ) -> torch.Tensor: # float32 (B, 3, H, W), normalised
     "Flip, pad + random crop, normalise, erase, on the images' device."
@@ -286,7 +289,7 @@ def augment(
     if erase <= 0: return out
     fill = MEAN.to(images.device) if erase_fill == "released" else 0.
     n, mine = (whole, share(whole)) if whole else (B, slice(None))
-    chosen, boxes = torch.rand(n, generator=gen)[mine] < erase, erase_boxes(n, H, W, gen).T[mine]
+    chosen, boxes = torch.rand(n, generator=gen)[mine] < erase, erase_boxes(n, H, W, gen, law=erase_law).T[mine]
     for i in chosen.nonzero().flatten().tolist():
         top, bottom, left, right = boxes[i].tolist()
         out[i, :, top:bottom, left:right] = fill
