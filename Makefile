@@ -12,7 +12,7 @@ MAKEFLAGS += q
 endif
 endif
 
-.PHONY: help env adapt pretrain evaluate search export book paper study equivalent bench test soak lab clean
+.PHONY: help env adapt pretrain evaluate search app export book paper study equivalent bench test soak lab clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ evaluate: env ## a checkpoint on a target, re-ranking optional: nbs/run_eval.ipy
 
 search: env ## one's own crops: index, ranked lists, people: model=runs/RUN/teacher.safetensors gallery=FOLDER query=FILE, nbs/run_search.ipynb
 	@$(PAPERMILL) run_search
+
+app: env ## a page on 127.0.0.1 on which one picks a crop and sees what direct transfer, baseline and LF² answer: port=8765, or model=… gallery=…
+	@.venv/bin/python tools/app.py
 
 export: env ## an ONNX file for other programs, with its model card, both checked: model=runs/RUN/teacher.safetensors out=FILE.onnx
 	@.venv/bin/python tools/export.py

@@ -19,6 +19,7 @@ PAGES = ["questions", "glossary"]  # book/*.md
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 WORDS = re.compile(r"(?<!!)\[([^\[\]]*)\]\(([^)\s]+)\)")
 DIRECTIVE = re.compile(r"^#\s*\|.*\n?", re.MULTILINE)
+KEEP = re.compile(r"(^[#>|][^\n]*|^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>\n]+>|\*\*[^*\n]+\*\*)", re.MULTILINE | re.DOTALL)
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:")
 
 
@@ -74,6 +75,22 @@ def rebased(text, page, stage):
     return re.sub(r"""((?:src|href)=["'])([^"']+)""", lambda m: m[1] + moved(m[2]), text)
 
 
+def words_of_the_field():
+    """Word → its heading's anchor in the glossary; "AP, mAP" are two words."""
+    headings = re.findall(r"^## +(.*)$", (ROOT/"book"/"glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return {word.strip(): slug(h) for h in headings for word in re.split(r",|[()]", h) if word.strip()}
+
+
+def explained(text, words, up):
+    """Links the first of each word of the field to the glossary, outside of headings, code, equations and links; takes what it links out of `words`."""
+    if not words: return text
+    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})s?(?![\w-]| code)", re.IGNORECASE)
+    def link(m):
+        key = m[1] if m[1] in words else m[1].lower()
+        return f"[{m[0]}]({up}glossary.md#{words.pop(key)})" if key in words else m[0]
+    return "".join(piece if i % 2 else word.sub(link, piece) for i, piece in enumerate(KEEP.split(text)))
+
+
 def folded(source):
     """Is a cell only imports or settings, which a reader need not see at once?"""
     try: body = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE)).body
@@ -81,23 +98,36 @@ def folded(source):
     return bool(body) and all(isinstance(n, ast.Import | ast.ImportFrom) for n in body)
 
 
-def prepared(path, stage):
-    """The notebook as the book shows it: hidden cells out, directives out, imports and parameters folded."""
-    nb = json.loads(path.read_text(encoding="utf-8"))
+def joined(cells):
+    """Folded cells that follow each other, but for the last without outputs, as one."""
     kept = []
+    for cell in cells:
+        before = kept[-1] if kept else cell
+        if all("hide-input" in c["metadata"].get("tags", []) for c in (before, cell)) and before is not cell and not before["outputs"]:
+            cell["source"] = f"{before['source']}\n\n{cell['source']}"
+            kept.pop()
+        kept.append(cell)
+    return kept
+
+
+def prepared(path, stage):
+    """The notebook as the book shows it: hidden cells out, directives out, imports folded, and all code where papermill runs the notebook."""
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    kept, words, up = [], words_of_the_field(), "../"*len(path.relative_to(NBS).parts[:-1])
+    papermill = any("parameters" in c["metadata"].get("tags", []) for c in nb["cells"])
     for cell in nb["cells"]:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown": cell["source"] = rebased(source, path, stage)
+        if cell["cell_type"] == "markdown": cell["source"] = explained(rebased(source, path, stage), words, up)
         else:
-            told = set(re.findall(r"^#\s*\|\s*(\w+)", source, re.MULTILINE))
-            if told & {"hide", "default_exp"}: continue
+            told = dict(re.findall(r"^#\s*\|\s*(\w+):? *(\w*)", source, re.MULTILINE))
+            if told.keys() & {"hide", "default_exp"}: continue
             cell["source"] = DIRECTIVE.sub("", source).strip("\n")
             cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
-            tags = cell["metadata"].setdefault("tags", [])
-            if "parameters" in tags or folded(cell["source"]): tags.append("hide-input")
             if not cell["source"] and not cell["outputs"]: continue
+            how = "remove-input" if told.get("echo") == "false" else "hide-input" if papermill or folded(cell["source"]) else ""
+            if how: cell["metadata"].setdefault("tags", []).append(how)
         kept.append(cell)
-    nb["cells"] = kept
+    nb["cells"] = joined(kept)
     nb["metadata"] = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     return nb
 

@@ -279,7 +279,7 @@ def figure(path, *lines, cls=""):
 CONSENT = ("A rank is no proof: somebody is always the most similar crop. Do not use this page to decide about a person, and do not make or keep it "
            "without a legal basis, a purpose, and the agreement of those shown or a law that stands in for it.")
 LOOK = """:root { color-scheme: light dark; } body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-.row { display: flex; flex-wrap: wrap; gap: .6rem; margin: .4rem 0 1.6rem; } figure { margin: 0; width: 7rem; font-size: .75rem; overflow-wrap: anywhere; }
+.row { display: flex; flex-wrap: wrap; gap: .6rem; margin: .4rem 0 1.6rem; } figure { margin: 0; width: 5.7rem; font-size: .75rem; overflow-wrap: anywhere; }
 figure img { height: 8rem; max-width: 100%; object-fit: contain; border: 3px solid transparent; } .query img { border-color: #0173b2; }
 .note { border-left: 4px solid #de8f05; padding: .1rem .9rem; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .2rem; overflow-wrap: anywhere; }"""
 
@@ -363,7 +363,8 @@ def write_people(
     csv, web, groups = Path(out)/"labels.csv", Path(out)/"people.html", [*grouped[grouped.pid >= 0].groupby("pid")]
     def shown(pid, d):
         more = f", the first {crops} shown" if len(d) > crops else ""
-        return (f"person {pid}: {len(d)} crops of {d.cam.nunique()} cameras, confidence {d.confidence.iloc[0]:.2f}{more}",
+        cams = d.cam.nunique()
+        return (f"person {pid}: {len(d)} crops of {cams} camera{'s'*(cams != 1)}, confidence {d.confidence.iloc[0]:.2f}{more}",
                 [figure(index.folder/p, f"camera {c}" if c else "", p) for p, c in zip(d.path[:crops], d.cam[:crops], strict=True)])
     rest = f", the {most} surest shown" if len(groups) > most else ""
     text = page("People", f"{len(grouped):,} crops: {len(groups):,} groups{rest}, {int((grouped.pid < 0).sum()):,} crops in none; the surest group first.",
