@@ -130,13 +130,13 @@ def own(
     out:str|None=None,     # folder of the index, as for `make search`
 ) -> Collection:
     "One's own crops with the networks given."
-    models, shelves = [Path(m.strip()).expanduser() for m in str(model).split(",")], []
+    models, shelves, first = [Path(m.strip()).expanduser() for m in str(model).split(",")], [], None
     where = search_of(dict(model=str(models[0]), gallery=str(gallery), out=out)).out
     for m in models:
         embed = Embedder(m)
         folder = Path(where) if len(models) == 1 else Path(where)/embed.facts["model"][:8]
         index = make_index(embed, gallery, folder, pattern)
-        if shelves and index.paths != first.paths: raise RunError(f"the crops of {printable(gallery)} have changed in between: ask again.")
+        if first and index.paths != first.paths: raise RunError(f"the crops of {printable(gallery)} have changed in between: ask again.")
         first = index
         shelves.append(Shelf(label_of(m), m, embed.facts["feature"], index.features, index.features))
     def image(row):
