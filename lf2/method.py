@@ -165,7 +165,8 @@ def sampler(self:Method, stream, labels, camids):
 @patch
 def augment(self:Method, images, gen, stream, whole):
     "uint8 (B, 3, H, W) → normalised and augmented; `whole`: images in the batch of all processes, of which these are a share."
-    return flip_crop_erase(images, gen, erase=self.cfg.erase, erase_fill=self.cfg.erase_fill, whole=whole)
+    cfg = self.cfg
+    return flip_crop_erase(images, gen, erase=cfg.erase, erase_fill=cfg.erase_fill, erase_law=cfg.erase_law, whole=whole)
 
 @patch
 def optimisers(self:Method):

@@ -5,10 +5,12 @@
     make paper runs=0                                # make no run: draw what there is
     make paper seeds=0,1,2 M=700 jobs=4              # three seeds, LF² with one M, four runs at a time, job i on GPU i mod n
     make paper pair=real data_root=/data             # Market-1501 and DukeMTMC-reID, preset full
+    make paper profile=paper M=300,400,500,700,900 seeds=0,1,2 only=lf2,lf2-nofm,baseline,baseline-3x   # Table II of another profile
     make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
 
-A run counts as made when a record of its parameters lies in results/, with or without its folder in runs/. Any other parameter of
-nbs/run_adapt.ipynb goes to every run (weights=FILE, profile=released, …). Figures of another pair or preset, and tables and figures of runs
+Without profile=… the tables are of text-only, the profile of the committed records. A run counts as made when a record of its parameters lies
+in results/, with or without its folder in runs/. only=… names the methods that are run; tables have a row for the others all the same. Any other
+parameter of nbs/run_adapt.ipynb goes to every run (weights=FILE, …). Figures of another pair or preset, and tables and figures of runs
 with further parameters, go to folders of their own in results/tables/ and figures/. Stopped, the same command
 goes on where it stopped.
 """
@@ -22,14 +24,14 @@ from lf2.commands import make_parameters, notebook_parameters, output_name, para
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = {"syn": ("syn-duke", "syn-market"), "real": ("dukemtmc-reid", "market1501")}
-OWN = ("pair", "data_root", "source", "target", "source_root", "target_root", "preset", "seeds", "M", "jobs", "dry", "runs", "results_dir")
+OWN = ("pair", "data_root", "source", "target", "source_root", "target_root", "preset", "seeds", "M", "jobs", "dry", "runs", "only", "results_dir")
 
 
 def plan(given):
     """What is wanted: the pair, and per run its name and the parameters of run_adapt."""
     from lf2.config import RunError
     from lf2.run import configure
-    from lf2.tables import numbers, paper_rows
+    from lf2.tables import SHOWN, numbers, paper_rows
 
     for wrong, right in (("seed", "seeds=0,1,2"), ("method", "M=… for LF², or make adapt for a single run")):
         if wrong in given: raise RunError(f"parameter {wrong!r} is not one of make paper: write {right}.")
@@ -39,10 +41,14 @@ def plan(given):
     if source == target: raise RunError(f"source and target are both {source!r}: choose two data sets.")
     if pair == "real" and not any(given.get(k) for k in ("data_root", "source_root", "target_root")):
         raise RunError("pair=real reads Market-1501 and DukeMTMC-reID from a folder of yours: add data_root=….")
-    fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), data_seed=0)
+    fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), profile=SHOWN, data_seed=0)
     fixed |= {k: typed(v) for k, v in given.items() if k not in OWN}
     roots = {name: given.get(f"{side}_root", given.get("data_root")) for name, side in ((source, "source"), (target, "target"))}
-    rows, seeds = paper_rows(numbers(given.get("M", "500,700,900"))), numbers(given.get("seeds", "0"))
+    rows, seeds = paper_rows(numbers(given.get("M", "500,700,900")), profile=fixed["profile"]), numbers(given.get("seeds", "0"))
+    only, known = [w for w in given.get("only", "").split(",") if w], list(dict.fromkeys(p["method"] for _, p, _ in rows))
+    for w in only:
+        if w not in known: raise RunError(f"only = {w!r} is no row of the table: choose from {', '.join(known)}.")
+    if only: rows = [row for row in rows if row[1]["method"] in only]
     runs = [(name, params | dict(source=s, target=t, seed=seed)) for seed in seeds for s, t in ((source, target), (target, source))
             for name, params, _ in rows]
     for _, params in runs: configure(fixed | params)  # a wrong parameter is told before hours are spent
@@ -84,10 +90,10 @@ def beyond_default(source, target, fixed):
 
     from lf2.config import Core
     from lf2.methods import METHODS
-    from lf2.tables import UNASKED
+    from lf2.tables import SHOWN, UNASKED
 
     names = {f.name for c in (Core, *(m.Params for m in METHODS.values() if m.Params)) for f in fields(c) if f.metadata["result"]}
-    return {k: v for k, v in fixed.items() if k in names and k not in ("preset", "data_seed", *UNASKED)}
+    return {k: v for k, v in fixed.items() if k in names and k not in ("preset", "data_seed", *UNASKED) and (k, v) != ("profile", SHOWN)}
 
 
 def draw(source, target, fixed, roots, given, results):

@@ -1,12 +1,14 @@
-"""The runs of the study in nbs/paper/84_fidelity.ipynb, one factor at a time from profile=paper: `make study`.
+"""The runs of the studies in nbs/paper/84_fidelity.ipynb, one factor at a time from a profile: `make study`.
 
-    make study                            # both directions, three seeds, M = 700, preset study
+    make study                            # from text-only: both directions, three seeds, M = 700, preset study
+    make study profile=paper              # from paper; or profile=released, backwards
     make study dry=1                      # only list which runs there are and which are missing
     make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, profile, local or after
-    make study only=half,dbscan           # by their keys; the profile `paper`, which all are compared with, always comes along
-    make study only=paper                 # it alone
+    make study only=half,dbscan           # by their keys; the profile itself, which all are compared with, always comes along
+    make study only=text-only             # it alone
+    make study profile=paper only=paper-fm_bn,paper-gamma
 
-Records go to results/study/, or to results_dir=…; a run that has left its record is not made again. Stopped, the same command goes on
+Records go to results/study/, those of another profile to results/study-PROFILE/, or to results_dir=…; a run that has left its record is not made again. Stopped, the same command goes on
 where it stopped. Runs that share a source checkpoint wait for the first of them to make it. Other parameters go to every run.
 """
 import json
@@ -17,27 +19,29 @@ from lf2.commands import make_parameters, parameters, runs_of, typed
 from paper import ROOT, jobs_of, warn_of_foreign
 
 DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/paper/84_fidelity.ipynb"
-OWN = ("seeds", "only", "jobs", "dry", "results_dir")
+OWN = ("seeds", "only", "jobs", "dry", "results_dir", "profile")
 
 
 def plan(given):
     """What every run has, and per run its name and its own parameters."""
     from lf2.config import RunError
-    from lf2.fidelity import AFTER, DIRECTIONS, FIXED, LOCAL, SEEDS, STUDY, study_runs
+    from lf2.fidelity import DIRECTIONS, FIXED, SEEDS, SWITCHES, study_of, study_runs
     from lf2.run import configure
-    from lf2.tables import numbers
+    from lf2.tables import SHOWN, numbers
 
     for wrong in ("seed", "source", "target", "method"):
         if wrong in given: raise RunError(f"parameter {wrong!r} is the study's own: choose among its runs with seeds=… and only=….")
-    every, words = [*STUDY, *LOCAL, *AFTER], [w for w in given.get("only", "").split(",") if w]
-    known = ["paper", *dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
+    profile, words = given.get("profile", SHOWN), [w for w in given.get("only", "").split(",") if w]
+    if profile not in (SHOWN, *SWITCHES): raise RunError(f"profile = {profile!r} has no study: choose one of {', '.join([SHOWN, *SWITCHES])}.")
+    every = study_of(profile)
+    known = [profile, *dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
     for w in words:
         if w not in known: raise RunError(f"only = {w!r} is no part of the study: choose from {', '.join(known)}.")
-    rows = [r for r in every if not words or {r["group"], r["key"]} & set(words)]
+    rows = [r for r in every if not words or {r["group"], r["key"]} & set(words) - {profile}]
     fixed = FIXED | {k: typed(v) for k, v in given.items() if k not in OWN}
     seeds = numbers(given.get("seeds")) or SEEDS
     places = [dict(source=s, target=t, seed=seed) for seed in seeds for s, t in DIRECTIONS]
-    runs = [(key, own | place) for place in places for key, own in study_runs(rows).items()]
+    runs = [(key, own | place) for place in places for key, own in study_runs(rows, profile).items()]
     for _, own in runs: configure(fixed | own)  # a wrong parameter is told before hours are spent
     return fixed, runs
 
@@ -77,7 +81,8 @@ def main():
     from lf2.jobs import in_rounds, sort_out, tell
 
     given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
-    results = (ROOT/(given.get("results_dir") or "results/study")).resolve()
+    own = given.get("profile", "text-only")
+    results = (ROOT/(given.get("results_dir") or ("results/study" if own == "text-only" else f"results/study-{own}"))).resolve()
     jobs, (fixed, runs) = jobs_of(given), plan(given)
     found = sort_out(runs, fixed, results)
     tell(found)

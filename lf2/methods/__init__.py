@@ -9,7 +9,7 @@ __all__ = ['METHODS', 'register', 'find_method', 'grown']
 import importlib, pkgutil
 from pathlib import Path
 
-from ..config import ConfigError, Core, first_values
+from ..config import FORMER, ConfigError, Core, first_values
 from ..method import Method
 
 # %% ../../nbs/methods/69_methods.ipynb #69000001
@@ -49,5 +49,6 @@ def find_method(
 def grown(
     params:dict # parameter → value, of a record
 ) -> dict:
-    "The same with the parameters that came later, at the values with which a run is what it was."
-    return first_values(Core, *{c.Params: 1 for c in METHODS.values() if c.Params}) | params
+    "The same with the parameters that came later, at the values with which a run is what it was, and with today's name of its profile."
+    renamed = {"profile": new for new, old in FORMER.items() if params.get("profile") == old and "erase_law" not in params}
+    return first_values(Core, *{c.Params: 1 for c in METHODS.values() if c.Params}) | params | renamed

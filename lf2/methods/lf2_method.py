@@ -37,7 +37,7 @@ class Params:
     gamma:float  = param(0.5, "weight of a local branch, Eq. (10)", r"\gamma", "paper: 0.5", low=0.)
     gate:str     = param(None, "form of FM", source="Fig. 3, prose and released code against Eq. (5)", choices=("figure", "equation", "released"))
     fm_train:str = param(None, "what FM learns from", source="learnable, says the paper, and gives it no loss", choices=("none", "half", "triplet", "align"))
-    fm_bn:str    = param(None, "FM's BN: exact statistics of the clustering set, or running ones of training batches, over φ^P0 too", source="not stated; released code: running", choices=("exact", "running"), first="exact")
+    fm_bn:str    = param(None, "BN before clustering: FM's by exact statistics of the clustering set; or running ones of training batches, and φ^P0 has one, too", source="not stated; released code: running", choices=("exact", "running"), first="exact")
     pooling:str  = param(None, "of maps into features, in stage 2", source="paper: GAP", choices=("avg", "avg+max"), first="avg")
     expert_input:str=param(None, "what an expert reads: the pooled feature, or average and maximum side by side", source="paper: pooled", choices=("pooled", "concat"), first="pooled")
     triplet:str  = param(None, "triplet loss of the global branch", source="Eq. (9): hinge", choices=("hinge", "softmax"), first="hinge")
@@ -49,19 +49,19 @@ class Params:
     clustering:str=param(None, "how pseudo labels are made", source="paper: k-means", choices=("kmeans", "minibatch", "dbscan"), first="kmeans")
     eps:float    = param(0.6, "DBSCAN's radius in Jaccard distance; a core has 4 images", source="the field's usual", low=0.01, high=0.99, first=0.6)
     batches:str  = param(None, "a batch for each set of pseudo labels, or one, drawn for the global labels, for all", source="not stated; released code: per-label", choices=("per-label", "shared"), first="per-label")
-    inference:str= param(None, "the headline feature; experts: neck and experts of the teacher", source="paper: concat", choices=("concat", "global", "experts"), first="concat")
+    inference:str= param(None, "the headline feature; experts: neck and experts of the teacher, where something trains them", source="paper: concat", choices=("concat", "global", "experts"), first="concat")
 
 # %% ../../nbs/methods/30_lf2_method.ipynb #30000002
 PROFILES = {"paper": dict(
-    gate="figure", fm_train="triplet", fm_bn="exact", pooling="avg", expert_input="pooled", triplet="hinge", triplet_at="pooled",
-    start_from="network", ema_warmup=False, teacher_bn="average", classifier_init="means", clustering="kmeans", batches="per-label",
+    gate="figure", fm_train="none", fm_bn="running", pooling="avg", expert_input="pooled", triplet="hinge", triplet_at="neck",
+    start_from="network", ema_warmup=False, teacher_bn="own", classifier_init="centroids", clustering="kmeans", batches="per-label",
     inference="concat")}
-PROFILES["released"] = dict(
-    gate="released", fm_train="none", fm_bn="running", pooling="avg+max", expert_input="concat", triplet="softmax", triplet_at="neck",
-    start_from="backbone", ema_warmup=True, teacher_bn="own", classifier_init="centroids", clustering="minibatch", batches="per-label",
-    inference="experts")
+PROFILES["text-only"] = PROFILES["paper"] | dict(fm_train="triplet", fm_bn="exact", triplet_at="pooled", teacher_bn="average", classifier_init="means")
+PROFILES["released"] = PROFILES["paper"] | dict(
+    gate="released", pooling="avg+max", expert_input="concat", triplet="softmax", start_from="backbone", ema_warmup=True,
+    clustering="minibatch", inference="experts")
 PROFILES["released-2022-06"] = CORE_PROFILES["released"] | PROFILES["released"] | dict(source_triplet="hinge", expert_input="pooled")
-PROFILES["best-on-syn"] = PROFILES["paper"] | dict(clustering="dbscan")
+PROFILES["best-on-syn"] = CORE_PROFILES["text-only"] | PROFILES["text-only"] | dict(clustering="dbscan")
 
 # %% ../../nbs/methods/30_lf2_method.ipynb #86e5bf1c
 def _card(label, reported, colour, order, local, copies, needs=("M",), **more):
@@ -69,7 +69,7 @@ def _card(label, reported, colour, order, local, copies, needs=("M",), **more):
     return Card(label, reported=reported, colour=colour, order=order, needs=needs, switches=dict(local=local, copies=copies), **more)
 
 CARDS = {
-    "lf2":         _card("LF²", "LF² (ours)", "#0072b2", 4, "fused", 1, venue="ICPR 2022"),
+    "lf2":         _card("LF²", "LF² (ours)", "#0072b2", 4, "fused", 1, venue="ICPR 2022", variants={"LF², γ = 0": dict(gamma=0.)}),
     "lf2-nofm":    _card("LF² w/o FM", "", "#e69f00", 3, "teacher", 1),
     "baseline":    _card("Baseline", "", "#56b4e9", 2, None, 1),
     "baseline-3x": _card("Baseline, three batches", "", "#009e73", 5, None, 3),
@@ -97,7 +97,7 @@ class LF2(Method):
             self.fm = FusionModule(net.channels, cfg.K, cfg.r, cfg.gate, cfg.pooling if cfg.pooling != "avg" else None) if self.local == "fused" else None
         if self.fm and cfg.fm_train in ("none", "half"): self.fm.requires_grad_(False)
         if self.fm and cfg.fm_train == "half": self.fm.half_open()
-        self.bn_P0 = nn.BatchNorm1d(net.channels).requires_grad_(False) if self.fm and cfg.fm_bn == "running" else None
+        self.bn_P0 = nn.BatchNorm1d(net.channels).requires_grad_(False) if self.clusters and cfg.fm_bn == "running" else None
         self.classifier = nn.Linear(net.channels, classes, bias=False)
         if self.local and cfg.batches == "shared": self.register_buffer("parts", torch.full((cfg.K, n_images), -1, dtype=torch.int64)) # labels of each part
         self.register_buffer("classes", torch.tensor(classes), persistent=cfg.clustering == "dbscan")                                  # rows of the classifier in use
@@ -108,7 +108,12 @@ class LF2(Method):
     def check(cls, cfg, known):
         if cfg.method not in ("direct", "supervised") and cfg.clustering != "dbscan": check_clusters(cfg, known)
     @classmethod
-    def headline(cls, cfg): return cfg.inference if cfg.method != "direct" else "global"
+    def headline(cls, cfg): return "global" if cfg.method == "direct" else cls.inference(cfg)
+    @classmethod
+    def inference(cls, cfg):
+        "The run's, but `concat` in place of experts that nothing trains."
+        untrained = cls.cards[cfg.method].switches["local"] is None or cfg.gamma == 0
+        return "concat" if cfg.inference == "experts" and untrained else cfg.inference
     def train(self, mode=True):
         "Training mode for all but the teacher, which stays in evaluation mode unless its BN statistics are its own."
         super().train(mode); self.teacher.train(mode and self.cfg.teacher_bn == "own")
@@ -122,7 +127,7 @@ class LF2(Method):
 def pair(self:LF2, net) -> tuple:
     "(student, teacher) at the start of stage 2, from the pre-trained network."
     cfg = self.cfg
-    switches = dict(pooling=cfg.pooling, expert_input=cfg.expert_input, inference=cfg.inference)
+    switches = dict(pooling=cfg.pooling, expert_input=cfg.expert_input, inference=self.inference(cfg))
     if cfg.start_from == "backbone":
         student, teacher = (fresh_heads(net, cfg.seed, "heads", who, **switches) for who in ("student", "teacher"))
         return student, make_teacher(teacher)
@@ -144,13 +149,13 @@ def features(self:LF2, x) -> dict:
 @patch
 @torch.no_grad()
 def refine(self:LF2, feats) -> dict:
-    "FM's BN, by default with the exact statistics of the whole set: φ^Pj, (N_t, C)."
-    self.pooled_P0 = feats["P0"]
-    if self.fm is None: return feats
-    device = self.classifier.weight.device
+    "φ^Pj, (N_t, C): the BNs before clustering, FM's by default with the exact statistics of the whole set; that of φ^P0 where it has one."
+    self.pooled_P0, device, found = feats["P0"], self.classifier.weight.device, dict(feats)
+    if self.bn_P0: found["P0"] = self.bn_P0.eval()(feats["P0"].to(device)).cpu()
+    if self.fm is None: return found
     fused = [feats[f"P{j+1}"].to(device) for j in range(self.cfg.K)]
     if self.cfg.fm_bn == "exact": self.fm.set_statistics(fused)
-    return {"P0": self.bn_P0.eval()(feats["P0"].to(device)).cpu() if self.bn_P0 else feats["P0"]} | {f"P{j+1}": bn.eval()(f).cpu() for j, (bn, f) in enumerate(zip(self.fm.bn, fused, strict=True))}
+    return found | {f"P{j+1}": bn.eval()(f).cpu() for j, (bn, f) in enumerate(zip(self.fm.bn, fused, strict=True))}
 
 # %% ../../nbs/methods/30_lf2_method.ipynb #bd017c05
 @patch
@@ -247,13 +252,15 @@ def teacher_watches(self:LF2) -> bool:
 @patch
 @torch.no_grad()
 def watch(self:LF2, maps, whole):
-    "Statistics from a batch's maps: the teacher's heads where they are its own, FM's BNs where they run."
+    "Statistics from a batch's maps: the teacher's heads where they are its own, the BNs before clustering where they run."
     if self.cfg.teacher_bn == "own":
         pooled = self.teacher.pooled(whole)
         self.teacher.neck(pooled[0])
         for j in range(1, self.cfg.K + 1): self.teacher.expert(j, whole, pooled)
-    if self.bn_P0 is not None:
-        self.bn_P0(self.fm.stats(whole).sum(1))
+    if self.bn_P0 is None: return
+    same = self.fm and self.fm.pooling == self.cfg.pooling          # FM may pool otherwise than what is clustered
+    self.bn_P0(self.fm.stats(whole).sum(1) if same else self.teacher.pooled(whole)[0])
+    if self.fm:
         for j in range(1, self.cfg.K + 1): self.fuse(j, maps, whole)
 
 @patch
