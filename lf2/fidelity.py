@@ -22,7 +22,6 @@ from .clustering import agreement, dbscan, jaccard_distance, kmeans
 from .config import project_root
 from .features import extract, unit
 from .figures import BLUE, INK, VERMILION
-from .methods import grown
 from .network import pick_device
 from .pretrain import pretrain
 from .run import configure, contents, load_data, runs_dir

@@ -5,12 +5,12 @@
     make paper runs=0                                # make no run: draw what there is
     make paper seeds=0,1,2 M=700 jobs=4              # three seeds, LF² with one M, four runs at a time, job i on GPU i mod n
     make paper pair=real data_root=/data             # Market-1501 and DukeMTMC-reID, preset full
-    make paper profile=paper M=300,400,500,700,900 seeds=0,1,2 only=lf2,lf2-nofm,baseline,baseline-3x   # Table II of another profile
+    make paper profile=released M=300,400,500,700,900 seeds=0,1,2 only=lf2,lf2-nofm,baseline,baseline-3x   # Table II of another profile
     make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
 
-Without profile=… the tables are of text-only, the profile of the committed records. A run counts as made when a record of its parameters lies
-in results/, with or without its folder in runs/. only=… names the methods that are run; tables have a row for the others all the same. Any other
-parameter of nbs/run_adapt.ipynb goes to every run (weights=FILE, …). Figures of another pair or preset, and tables and figures of runs
+Without profile=… the tables are of text-only, the profile of the committed records. A run counts as made when a record of its
+parameters lies in results/, with or without its folder in runs/. only=… names the methods that are run; tables have a row for the
+others all the same. Any other parameter of nbs/run_adapt.ipynb goes to every run (weights=FILE, …). Figures of another pair or preset, and tables and figures of runs
 with further parameters, go to folders of their own in results/tables/ and figures/. Stopped, the same command
 goes on where it stopped.
 """
@@ -24,7 +24,8 @@ from lf2.commands import make_parameters, notebook_parameters, output_name, para
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = {"syn": ("syn-duke", "syn-market"), "real": ("dukemtmc-reid", "market1501")}
-OWN = ("pair", "data_root", "source", "target", "source_root", "target_root", "preset", "seeds", "M", "jobs", "dry", "runs", "only", "results_dir")
+OWN = ("pair", "data_root", "source", "target", "source_root", "target_root", "preset", "seeds", "M", "jobs", "dry", "runs", "only",
+       "results_dir")
 
 
 def plan(given):

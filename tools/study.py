@@ -8,8 +8,8 @@
     make study only=text-only             # it alone
     make study profile=paper only=paper-fm_bn,paper-gamma
 
-Records go to results/study/, those of another profile to results/study-PROFILE/, or to results_dir=…; a run that has left its record is not made again. Stopped, the same command goes on
-where it stopped. Runs that share a source checkpoint wait for the first of them to make it. Other parameters go to every run.
+Records go to results/study/, those of another profile to results/study-PROFILE/, or to results_dir=…; a run that has left its record
+is not made again. Stopped, the same command goes on where it stopped. Runs that share a source checkpoint wait for the first of them to make it. Other parameters go to every run.
 """
 import json
 import os
@@ -32,7 +32,8 @@ def plan(given):
     for wrong in ("seed", "source", "target", "method"):
         if wrong in given: raise RunError(f"parameter {wrong!r} is the study's own: choose among its runs with seeds=… and only=….")
     profile, words = given.get("profile", SHOWN), [w for w in given.get("only", "").split(",") if w]
-    if profile not in (SHOWN, *SWITCHES): raise RunError(f"profile = {profile!r} has no study: choose one of {', '.join([SHOWN, *SWITCHES])}.")
+    if profile not in (SHOWN, *SWITCHES):
+        raise RunError(f"profile = {profile!r} has no study: choose one of {', '.join([SHOWN, *SWITCHES])}.")
     every = study_of(profile)
     known = [profile, *dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
     for w in words:

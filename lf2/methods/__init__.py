@@ -50,5 +50,5 @@ def grown(
     params:dict # parameter → value, of a record
 ) -> dict:
     "The same with the parameters that came later, at the values with which a run is what it was, and with today's name of its profile."
-    renamed = {"profile": new for new, old in FORMER.items() if params.get("profile") == old and "erase_law" not in params}
-    return first_values(Core, *{c.Params: 1 for c in METHODS.values() if c.Params}) | params | renamed
+    today = {} if "erase_law" in params or "profile" not in params else {old: new for new, old in FORMER.items()}
+    return first_values(Core, *{c.Params: 1 for c in METHODS.values() if c.Params}) | {k: today.get(v, v) if k == "profile" else v for k, v in params.items()}
