@@ -145,7 +145,7 @@ def own(
     return Collection(f"{len(first):,} crops of {Path(gallery).resolve().name}", shelves, crops, crops, False)
 
 # %% ../nbs/use/72_app.ipynb #90857293
-STYLE = LOOK + """ figure a { display: block; color: inherit; } .right img { border: 3px solid #0173b2; } .wrong img { border: 3px dashed #de8f05; }
+STYLE = LOOK + """ .query img { border-color: currentColor; } figure a { display: block; color: inherit; } .right img { border: 3px solid #0173b2; } .wrong img { border: 3px dashed #de8f05; }
 .row { margin: .3rem 0 .6rem; } h2 { margin: 1rem 0 0; } h2 small { font-weight: normal; } #drop { display: block; border: 2px dashed currentColor; border-radius: 8px;
 padding: .8rem; text-align: center; cursor: pointer; margin: .8rem 0; } #drop:focus-within { outline: 3px solid #0173b2; } .picks figure { width: auto; }
 .picks img { height: 5rem; } .key span { padding: .1rem .5rem; margin-right: .6rem; border: 3px solid #0173b2; } .key .w { border: 3px dashed #de8f05; }"""
@@ -201,7 +201,7 @@ def page(
     lists = "<p>Pick a crop, or drop one.</p>" if row is None else lists_html(shown, [s.picks[row] for s in shown.shelves], row, f"/picks/{row}", k)
     key = '<p class="key"><span>the same person</span><span class="w">somebody else</span>no frame: not known</p>'
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<title>Ranked lists side by side</title><style nonce="{nonce}">{STYLE}</style></head><body><h1>Ranked lists side by side</h1>'
+            f'<title>Ranked lists side by side</title><link rel="icon" href="data:,"><style nonce="{nonce}">{STYLE}</style></head><body><h1>Ranked lists side by side</h1>'
             f'<p>{html.escape(printable(shown.title))}</p><p class="note">{html.escape(CONSENT)}</p>'
             f'<div class="row picks">{picks}</div><p><a href="/?at={(at + 1) % n}">other crops</a></p>'
             f'<label id="drop">Drop a picture of one person here, or choose a file <input type="file" accept="image/*"></label>'
