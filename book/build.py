@@ -14,7 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, OUT = ROOT/"nbs", ROOT/"_book"
-PARTS = {"Use it": ["run_*", "use/*"], "Foundations": ["core/*"], "Methods": ["methods/*"], "What was measured": ["paper/*"], "Checks": ["checks/*"]}
+PARTS = {"Use it": ["run_*", "use/*"], "Foundations": ["core/*"], "Methods": ["methods/*"],
+         "What was measured": ["paper/*"], "Checks": ["checks/*"]}
 PAGES = ["questions", "glossary"]  # book/*.md
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 WORDS = re.compile(r"(?<!!)\[([^\[\]]*)\]\(([^)\s]+)\)")
@@ -32,7 +33,9 @@ def chapters(): return {part: notebooks(patterns) for part, patterns in PARTS.it
 def texts(path):
     """The Markdown of a notebook or page, code blocks left out."""
     if path.suffix == ".md": cells = [path.read_text(encoding="utf-8")]
-    else: cells = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "markdown"]
+    else:
+        cells = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"]
+                 if c["cell_type"] == "markdown"]
     return [re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL) for text in cells]
 
 
@@ -52,7 +55,8 @@ def lost_links():
             file, _, anchor = target.partition("#")
             if SCHEME.match(target): continue
             there = page.parent/file if file else page
-            wrong = not there.exists() or (anchor and there.suffix in (".md", ".ipynb") and anchor not in anchors(there))
+            wrong = not there.exists() or (anchor and there.suffix in (".md", ".ipynb")
+                                           and anchor not in anchors(there))
             if wrong: lost.append(f"{page.relative_to(ROOT)}: {target}")
     return lost
 
@@ -62,7 +66,9 @@ def rebased(text, page, stage):
     def file_of(target): return (page.parent/target.partition("#")[0]).resolve()
     def kept(target):
         return SCHEME.match(target) or target.startswith("#") or target.partition("#")[0].endswith(".ipynb")
-    def words(m): return m[0] if kept(m[2]) or (file_of(m[2]).is_file() and (file_of(m[2]).suffix != ".md" or file_of(m[2]).parent.name == "book")) else m[1]
+    def words(m):
+        return m[0] if kept(m[2]) or (file_of(m[2]).is_file()
+            and (file_of(m[2]).suffix != ".md" or file_of(m[2]).parent.name == "book")) else m[1]
     def moved(target):
         up = "../"*len(page.relative_to(NBS).parts[:-1])
         if re.search(r"\bbook/\w+\.md", target): return up + target.rpartition("book/")[2]
@@ -103,7 +109,8 @@ def joined(cells):
     kept = []
     for cell in cells:
         before = kept[-1] if kept else cell
-        if all("hide-input" in c["metadata"].get("tags", []) for c in (before, cell)) and before is not cell and not before["outputs"]:
+        if all("hide-input" in c["metadata"].get("tags", [])
+               for c in (before, cell)) and before is not cell and not before["outputs"]:
             cell["source"] = f"{before['source']}\n\n{cell['source']}"
             kept.pop()
         kept.append(cell)
@@ -124,11 +131,13 @@ def prepared(path, stage):
             cell["source"] = DIRECTIVE.sub("", source).strip("\n")
             cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
             if not cell["source"] and not cell["outputs"]: continue
-            how = "remove-input" if told.get("echo") == "false" else "hide-input" if papermill or folded(cell["source"]) else ""
+            how = ("remove-input" if told.get("echo") == "false" else "hide-input" if papermill
+                   or folded(cell["source"]) else "")
             if how: cell["metadata"].setdefault("tags", []).append(how)
         kept.append(cell)
     nb["cells"] = joined(kept)
-    nb["metadata"] = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    nb["metadata"] = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"},
+                      "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     return nb
 
 
@@ -144,11 +153,13 @@ def api_page(module):
     """Markdown of what a module exports, from its source: nothing is imported."""
     text = module.read_text(encoding="utf-8")
     tree, name = ast.parse(text), str(module.relative_to(ROOT).with_suffix("")).replace("/", ".")
-    public = next((ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "__all__"), [])
+    public = next((ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign)
+                   and getattr(n.targets[0], "id", "") == "__all__"), [])
     nodes = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name in public]
     made = re.search(r"File to edit: (?:\.\./)+nbs/(\S+?\.ipynb)", text)
     where = f"\n\nWritten and explained in [{Path(made[1]).stem}](../{made[1]})." if made else ""
-    return name, f"# {name}\n\n{ast.get_docstring(tree) or ''}{where}\n\n" + "\n".join(described(n, text.split("\n")) for n in nodes)
+    return name, f"# {name}\n\n{ast.get_docstring(tree) or ''}{where}\n\n" + "\n".join(described(n, text.split("\n"))
+        for n in nodes)
 
 
 def toctree(caption, documents):
@@ -162,15 +173,19 @@ def lay_out(stage):
     (stage/"api").mkdir()
     for name, text in modules: (stage/"api"/f"{name}.md").write_text(text, encoding="utf-8")
     trees = toctree("Start", PAGES)
-    for part, found in chapters().items(): trees += toctree(part, [str(p.relative_to(NBS).with_suffix("")) for p in found])
+    for part, found in chapters().items():
+        trees += toctree(part, [str(p.relative_to(NBS).with_suffix("")) for p in found])
     trees += toctree("API", [f"api/{name}" for name, _ in modules])
     for path in sorted(NBS.rglob("*.ipynb")):
         nb = prepared(path, stage)
-        if path.name == "index.ipynb": nb["cells"].append(dict(cell_type="markdown", id="contents", metadata={}, source=trees))
+        if path.name == "index.ipynb":
+            nb["cells"].append(dict(cell_type="markdown", id="contents", metadata={}, source=trees))
         to = stage/path.relative_to(NBS)
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_text(json.dumps(nb), encoding="utf-8")
-    for page in PAGES: (stage/f"{page}.md").write_text((ROOT/"book"/f"{page}.md").read_text(encoding="utf-8").replace("](../nbs/", "]("), encoding="utf-8")
+    for page in PAGES:
+        (stage/f"{page}.md").write_text((ROOT/"book"/f"{page}.md").read_text(encoding="utf-8").replace("](../nbs/",
+            "]("), encoding="utf-8")
     shutil.copytree(ROOT/"book"/"_static", stage/"_static")
 
 
@@ -181,7 +196,8 @@ def main():
         stage, made = Path(tmp)/"pages", Path(tmp)/"html"
         stage.mkdir()
         lay_out(stage)
-        status = subprocess.run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "auto", "-c", ROOT/"book", stage, made]).returncode
+        status = subprocess.run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "auto", "-c",
+                                 ROOT/"book", stage, made]).returncode
         if status: return status
         for extra in (".doctrees", ".buildinfo"):
             shutil.rmtree(made/extra, ignore_errors=True)

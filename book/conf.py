@@ -15,7 +15,8 @@ myst_linkify_fuzzy_links = False
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
 html_theme = "sphinx_book_theme"
-html_theme_options = {"show_navbar_depth": 1, "home_page_in_toc": True, "show_toc_level": 2, "use_download_button": False,
+html_theme_options = {"show_navbar_depth": 1, "home_page_in_toc": True, "show_toc_level": 2,
+                      "use_download_button": False,
                       "navigation_with_keys": False, "navbar_persistent": []}
 html_static_path = ["_static"]
 html_css_files = ["book.css"]

@@ -62,7 +62,8 @@ def know_nothing(
     size:tuple # height and width
 ) -> dict:
     "The two maps that any explanation must beat, (1, H, W), of sum 1."
-    y, x = np.meshgrid(*(np.linspace(-2, 2, n) for n in size), indexing="ij")    # ±2 standard deviations from edge to edge
+    # ±2 standard deviations from edge to edge
+    y, x = np.meshgrid(*(np.linspace(-2, 2, n) for n in size), indexing="ij")
     bell = np.exp(-(x*x + y*y)/2)
     return {"uniform map": np.full((1, *size), 1/np.prod(size)), "centred Gaussian": (bell/bell.sum())[None]}
 
@@ -90,7 +91,8 @@ def find_runs(
 ) -> dict:
     "{method: (record, its folder, or None where that is missing)}."
     found = {r["parameters"]["method"]: r for r in comparable(read_records(results_dir), **fixed)
-             if (r["parameters"]["source"], r["parameters"]["target"], r["parameters"]["seed"]) == (source, target, seed)}
+             if (r["parameters"]["source"], r["parameters"]["target"], r["parameters"]["seed"]) == (source, target,
+                 seed)}
     place = {m: Path(runs_dir)/r["run_id"] for m, r in found.items()}
     return {m: (r, place[m] if (place[m]/"features.safetensors").exists() else None) for m, r in found.items()}
 
@@ -116,17 +118,21 @@ def facts_of(
     records = [r for r, _ in runs.values()]
     p = records[0]["parameters"]
     return {k: p[k] for k in ("source", "target", "preset", "seed", "data_seed")} | dict(
-        M=max(r["parameters"].get("M") or 0 for r in records), commits=sorted({(r["provenance"]["commit"] or "unknown")[:7] for r in records}),
+        M=max(r["parameters"].get("M") or 0 for r in records),
+        commits=sorted({(r["provenance"]["commit"] or "unknown")[:7] for r in records}),
         dates=sorted({r["finished"][:10] for r in records}),
-        cluster=runs["ssg"][0]["parameters"]["cluster"] if "ssg" in runs else None, runs={m: r["run_id"] for m, (r, _) in runs.items()})
+        cluster=runs["ssg"][0]["parameters"]["cluster"] if "ssg" in runs else None,
+        runs={m: r["run_id"] for m, (r, _) in runs.items()})
 
 def caption(facts:dict) -> str:
     "One line that tells where a picture comes from."
     f, many = facts, lambda x: ", ".join(x)
-    return (f"{f['source']} → {f['target']} · preset {f['preset']} · seed {f['seed']}, benchmark seed {f['data_seed']} · M = {f['M']}\n"
+    return (f"{f['source']} → {f['target']} · preset {f['preset']} · seed {f['seed']}, benchmark seed {f['data_seed']} "
+            f"· M = {f['M']}\n"
             f"commit {many(f['commits'])} · {many(f['dates'])}" + (f" · SSG by {f['cluster']}" if f["cluster"] else ""))
 
-NO_RUNS = "No features of the runs {source} → {target} (preset {preset}, seed {seed}) are at hand: `make paper` makes the runs and draws this figure."
+NO_RUNS = ("No features of the runs {source} → {target} (preset {preset}, seed {seed}) are at hand: `make paper` makes "
+           "the runs and draws this figure.")
 
 # %% ../nbs/paper/83_analysis.ipynb #b5317923
 def load_method(
@@ -181,7 +187,8 @@ def elsewhere(
     feats:torch.Tensor,                # (N, d)
     pids:np.ndarray, camids:np.ndarray # (N,)
 ) -> torch.Tensor:
-    "(N, d): for each image the mean unit feature of its identity's images from other cameras; a zero row where there is none."
+    """(N, d): for each image the mean unit feature of its identity's images from other cameras; a zero row where there
+    is none."""
     mate = torch.from_numpy((pids[:, None] == pids) & (camids[:, None] != camids)).float()
     return unit(mate @ unit(feats))
 
@@ -201,24 +208,28 @@ def explain(
     return out
 
 # %% ../nbs/paper/83_analysis.ipynb #85ed84f2
-VIEWS = {("direct", "global"): "DT", ("ssg", "global"): "SSG", ("baseline", "global"): "Baseline", ("lf2", "P0"): "Ours, no gate", ("lf2", "P1"): "Ours\n(g+u)", ("lf2", "P2"): "Ours\n(g+l)"}
+VIEWS = {("direct", "global"): "DT", ("ssg", "global"): "SSG", ("baseline", "global"): "Baseline",
+         ("lf2", "P0"): "Ours, no gate", ("lf2", "P1"): "Ours\n(g+u)", ("lf2", "P2"): "Ours\n(g+l)"}
 TINTS = {k: card_of(k[0]).colour for k in VIEWS} | {("lf2", "P2"): PURPLE, ("lf2", "P0"): YELLOW}
 
 def mass_table(
     maps:dict,       # {(method, view): (N, H, W)}
     masks:np.ndarray # bool (N, H, W)
 ) -> pd.DataFrame:
-    "Per map, in per cent: the share of its mass on the person and above the waist; the two maps that know nothing beneath."
+    """Per map, in per cent: the share of its mass on the person and above the waist; the two maps that know nothing
+    beneath."""
     seen = masks.any((1, 2))
     named = {VIEWS[k].replace("\n", " "): m[seen] for k, m in maps.items()} | know_nothing(masks.shape[1:])
-    return pd.DataFrame({n: {"on the person": 100*on_person(m, masks[seen]), "above the waist": 100*above_waist(m, masks[seen]),
+    return pd.DataFrame({n: {"on the person": 100*on_person(m, masks[seen]),
+                             "above the waist": 100*above_waist(m, masks[seen]),
                              "empty maps": int(np.isnan(m).any((1, 2)).sum())} for n, m in named.items()}).T
 
 def overlay(image:np.ndarray, heat:np.ndarray) -> np.ndarray:
     "(H, W, 3) in [0, 1]: the image in grey under its map, the map's maximum in full colour."
     grey = image.transpose(1, 2, 0).mean(2, keepdims=True)/255
     strength = np.nan_to_num(heat/np.nanmax(heat) if np.nanmax(np.nan_to_num(heat)) > 0 else heat*0)
-    return (1 - .65*strength[..., None])*grey*np.ones(3) + .65*strength[..., None]*plt.get_cmap("inferno")(strength)[..., :3]
+    return (1 - .65*strength[..., None])*grey*np.ones(3) + .65*strength[...,
+        None]*plt.get_cmap("inferno")(strength)[..., :3]
 
 # %% ../nbs/paper/83_analysis.ipynb #7016c8d9
 def draw_cams(
@@ -230,14 +241,18 @@ def draw_cams(
     "Two blocks of four people, a column per map but the control; beneath, the shares of the maps' mass as dots."
     keys, half = [k for k in maps if k[1] != "P0"], (len(images) + 1)//2
     fig = plt.figure(figsize=(3.5, 4.8 if table is not None else 3.3), dpi=200)
-    top, width = fig.add_gridspec(1, 1, left=.01, right=.99, top=.915, bottom=.40 if table is not None else .08)[0], len(keys) + 1
+    top, width = fig.add_gridspec(1, 1, left=.01, right=.99, top=.915,
+                                  bottom=.40 if table is not None else .08)[0], len(keys) + 1
     grid = top.subgridspec(half, 2*width + 1, width_ratios=[*[1]*width, .25, *[1]*width], wspace=.06, hspace=.06)
     for i, image in enumerate(images):
         for c, picture in enumerate([image.transpose(1, 2, 0)/255, *(overlay(image, maps[k][i]) for k in keys)]):
             ax = fig.add_subplot(grid[i % half, c + (i//half)*(width + 1)])
-            ax.imshow(picture, interpolation="nearest" if c == 0 else "bilinear", aspect="auto"); ax.set(xticks=[], yticks=[])
+            ax.imshow(picture, interpolation="nearest" if c == 0 else "bilinear", aspect="auto")
+            ax.set(xticks=[], yticks=[])
             for edge in ax.spines.values(): edge.set_visible(False)
-            if i % half == 0: ax.set_title("input" if c == 0 else VIEWS[keys[c-1]].replace("Baseline", "Base-\nline"), fontsize=5.5, pad=2, color=INK)
+            if i % half == 0:
+                ax.set_title("input" if c == 0 else VIEWS[keys[c-1]].replace("Baseline", "Base-\nline"), fontsize=5.5,
+                             pad=2, color=INK)
     fig.suptitle("Where each network finds the person again", fontsize=8, y=.995, fontweight="bold")
     if table is not None: _shares(fig, table, [TINTS[k] for k in maps])
     fig.text(.5, .004, caption(facts), fontsize=5.5, color=FAINT, ha="center", va="bottom")
@@ -248,11 +263,15 @@ def _shares(fig, table, colours):
     for left, column in ((.22, "on the person"), (.64, "above the waist")):
         ax, values = fig.add_axes((left, .095, .33, .245)), table[column]
         for y, (name, v) in enumerate(values.items()):
-            ax.plot(v, y, "o" if y < len(colours) else "D", ms=3.6, color=colours[y] if y < len(colours) else "white", mec=INK if y >= len(colours) else colours[y], mew=.7)
+            ax.plot(v, y, "o" if y < len(colours) else "D", ms=3.6, color=colours[y] if y < len(colours) else "white",
+                    mec=INK if y >= len(colours) else colours[y], mew=.7)
             ax.annotate(f"{v:.0f}", (v, y), (4, 0), textcoords="offset points", fontsize=5, va="center", color=INK)
-        ax.set_yticks(range(len(values)), values.index if left < .5 else [], fontsize=5.5); ax.invert_yaxis(); ax.set_ylim(len(values) - .4, -.6)
-        ax.set_title(f"mass {column}, %", fontsize=6, pad=3); ax.tick_params(labelsize=5, length=2, pad=1.5); ax.tick_params(axis="y", labelsize=5.5)
-        ax.set_xlim(values.min() - 4, values.max() + 6); ax.grid(axis="x", alpha=.3, lw=.5); ax.spines[["top", "right"]].set_visible(False)
+        ax.set_yticks(range(len(values)), values.index if left < .5 else [], fontsize=5.5); ax.invert_yaxis()
+        ax.set_ylim(len(values) - .4, -.6)
+        ax.set_title(f"mass {column}, %", fontsize=6, pad=3); ax.tick_params(labelsize=5, length=2, pad=1.5)
+        ax.tick_params(axis="y", labelsize=5.5)
+        ax.set_xlim(values.min() - 4, values.max() + 6); ax.grid(axis="x", alpha=.3, lw=.5)
+        ax.spines[["top", "right"]].set_visible(False)
         for y in (len(colours) - .5,): ax.axhline(y, color=FAINT, lw=.5, ls=":")
 
 # %% ../nbs/paper/83_analysis.ipynb #220fbcdf
@@ -264,7 +283,8 @@ def tsne(
 ) -> np.ndarray:
     "(n, 2) float32, centred."
     x, again = unit(x).numpy(), {} if start is None else dict(init=np.asarray(start, np.float32), early_exaggeration=1.)
-    at = TSNE(**dict(init="pca", perplexity=min(perplexity, (len(x) - 1)/3), random_state=seed % 2**31, max_iter=750) | again).fit_transform(x)
+    at = TSNE(**dict(init="pca", perplexity=min(perplexity, (len(x) - 1)/3), random_state=seed % 2**31, max_iter=750)
+              | again).fit_transform(x)
     return at - at.mean(0)
 
 # %% ../nbs/paper/83_analysis.ipynb #50f0c815
@@ -280,7 +300,8 @@ def scatter(
     for i, pid in enumerate(np.unique(pids)):
         ax.scatter(*at[pids == pid].T, s=size, c=HUES[i % len(HUES)], marker=MARKERS[i % len(MARKERS)], linewidths=0)
     middle, reach = (at.max(0) + at.min(0))/2, .54*np.ptp(at, axis=0).max()
-    ax.set(xticks=[], yticks=[], xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach), aspect="equal")
+    ax.set(xticks=[], yticks=[], xlim=(middle[0] - reach, middle[0] + reach),
+           ylim=(middle[1] - reach, middle[1] + reach), aspect="equal")
     for edge in ax.spines.values(): edge.set(lw=.5, color=FAINT)
 
 def outlines(
@@ -307,7 +328,8 @@ def draw_identities(
     at_least:int,    # images of each
     seed:int=0
 ) -> np.ndarray:
-    "Identities drawn by seed among those with enough images, ascending; all of them if there are fewer; distractors (0) never."
+    """Identities drawn by seed among those with enough images, ascending; all of them if there are fewer; distractors
+    (0) never."""
     found, counts = np.unique(pids, return_counts=True)
     able = found[(found > 0) & (counts >= at_least)]
     return np.sort(np.random.default_rng(keyed_seed(seed, "identities shown")).permutation(able)[:identities])
@@ -317,14 +339,17 @@ def gather(
     data,      # the target data set
     seed:int=0 # of the identities drawn
 ) -> tuple:
-    "(tensors, facts): global features of 20 test identities per method, and of 10 training identities per moment and φ of LF²."
+    """(tensors, facts): global features of 20 test identities per method, and of 10 training identities per moment and
+    φ of LF²."""
     pids = np.concatenate([data.query.pids, data.gallery.pids])
     rows = np.flatnonzero(np.isin(pids, draw_identities(pids, 20, 12, seed)))
-    out, facts = {"test.pids": torch.from_numpy(pids[rows])}, facts_of({m: v for m, v in runs.items() if m in SHOWN and v[1]} or runs)
+    out, facts = {"test.pids": torch.from_numpy(pids[rows])}, facts_of({m: v for m, v in runs.items() if m in SHOWN
+        and v[1]} or runs)
     for m, (record, folder) in runs.items():
         if folder is None: continue
         kept = safetensors.torch.load_file(folder/"features.safetensors")
-        if m in SHOWN and "query.global" in kept: out[f"test.{m}"] = torch.cat([kept["query.global"], kept["gallery.global"]])[rows]
+        if m in SHOWN and "query.global" in kept:
+            out[f"test.{m}"] = torch.cat([kept["query.global"], kept["gallery.global"]])[rows]
         if m == "lf2": out |= _moments(kept, data.train.pids, record["parameters"]["seed"], seed)
     return out, facts
 
@@ -332,7 +357,8 @@ def _moments(kept, pids, run_seed, seed):
     "The followed features and pseudo labels of ten identities."
     followed = followed_rows(pids, run_seed)
     mine = np.flatnonzero(np.isin(pids[followed], draw_identities(pids[followed], 10, 8, seed)))
-    return {"train.pids": torch.from_numpy(pids[followed][mine])} | {k: v[mine] for k, v in kept.items() if k.startswith("followed.")}
+    return {"train.pids": torch.from_numpy(pids[followed][mine])} | {k: v[mine]
+        for k, v in kept.items() if k.startswith("followed.")}
 
 SHOWN = ("direct", "ssg", "baseline", "lf2")   # of Fig. 5, in the paper's order
 
@@ -340,11 +366,13 @@ SHOWN = ("direct", "ssg", "baseline", "lf2")   # of Fig. 5, in the paper's order
 def save_features(tensors:dict, facts:dict, path):
     "Writes what `gather` returned as one safetensors file, features as float16."
     with atomic_path(path) as part:
-        safetensors.torch.save_file({k: (v.half() if v.is_floating_point() else v.int()).contiguous() for k, v in tensors.items()}, part, metadata={"lf2": json.dumps(facts)})
+        safetensors.torch.save_file({k: (v.half() if v.is_floating_point() else v.int()).contiguous()
+                                     for k, v in tensors.items()}, part, metadata={"lf2": json.dumps(facts)})
 
 def read_features(path) -> tuple:
     "(tensors, facts) of a file written by `save_features`."
-    with safetensors.safe_open(path, framework="pt") as f: return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["lf2"])
+    with safetensors.safe_open(path, framework="pt") as f:
+        return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["lf2"])
 
 COMMITTED = project_root()/"nbs"/"data"/"features_seed0.safetensors"
 
@@ -355,14 +383,16 @@ def features_for(
     committed=COMMITTED,             # what a fresh clone has
     **fixed                          # preset, data_seed, M, …
 ):
-    "(tensors, facts) from the runs if none of `SHOWN` that has a record lacks its folder, else from the committed file if it is of the same pair, else from the folders there are; or None."
+    """(tensors, facts) from the runs if none of `SHOWN` that has a record lacks its folder, else from the committed
+    file if it is of the same pair, else from the folders there are; or None."""
     runs = find_runs(*folders(results_dir, runs_dir), source, target, seed, **fixed)
     whole = runs and all(folder for m, (_, folder) in runs.items() if m in SHOWN)
     if not whole and Path(committed).exists():
         tensors, facts = read_features(committed)
         wanted = dict(source=source, target=target, seed=seed) | fixed
         if all(k in facts and facts[k] in (v, None) for k, v in wanted.items()): return tensors, facts
-    return gather(runs, target_of(next(iter(runs.values()))[0], root), seed) if any(folder for _, folder in runs.values()) else None
+    return gather(runs, target_of(next(iter(runs.values()))[0], root),
+                  seed) if any(folder for _, folder in runs.values()) else None
 
 # %% ../nbs/paper/83_analysis.ipynb #9cae2030
 def draw_separation(
@@ -371,16 +401,21 @@ def draw_separation(
 ):
     "A panel per method of `SHOWN`; a method without a run gets an empty one that says so."
     pids = tensors["test.pids"].numpy()
-    fig, axes = plt.subplots(2, 2, figsize=(3.5, 4.15), dpi=200, gridspec_kw=dict(left=.02, right=.98, top=.875, bottom=.088, wspace=.05, hspace=.14))
+    fig, axes = plt.subplots(2, 2, figsize=(3.5, 4.15), dpi=200,
+                             gridspec_kw=dict(left=.02, right=.98, top=.875, bottom=.088, wspace=.05, hspace=.14))
     scores = {m: separation(tensors[f"test.{m}"], pids) for m in SHOWN if f"test.{m}" in tensors}
     for ax, m in zip(axes.flat, SHOWN):
         name = card_of(m).label
         if m in scores: scatter(ax, tsne(tensors[f"test.{m}"], None, perplexity, seed), pids)
-        else: ax.set_axis_off(); ax.text(.5, .5, "no run yet", ha="center", fontsize=7, color=FAINT, transform=ax.transAxes)
+        else:
+            ax.set_axis_off()
+            ax.text(.5, .5, "no run yet", ha="center", fontsize=7, color=FAINT, transform=ax.transAxes)
         ax.set_title(f"{name}: silhouette {scores[m]:.2f}" if m in scores else name, fontsize=6.5, pad=3)
-    fig.suptitle(f"How far {len(np.unique(pids))} people of the target lie apart", fontsize=8, y=.985, fontweight="bold")
+    fig.suptitle(f"How far {len(np.unique(pids))} people of the target lie apart", fontsize=8, y=.985,
+                 fontweight="bold")
     fig.text(.5, .925, "silhouette score in feature space: 1 apart, 0 mixed", fontsize=5.5, ha="center", color=INK)
-    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} test images, colour and marker: identity\n" + caption(facts), fontsize=5.5, color=FAINT, ha="center")
+    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} test images, colour and marker: "
+                       "identity\n" + caption(facts), fontsize=5.5, color=FAINT, ha="center")
     return fig, scores
 
 # %% ../nbs/paper/83_analysis.ipynb #ea4f597d
@@ -388,12 +423,15 @@ def draw_moments(
     tensors:dict, facts:dict, # from `features_for`
     perplexity:float=20., seed:int=0
 ):
-    "Rows φ^P0 … φ^PK, a column per moment; the first row starts from the panel to its left, the others from the first row's panel above."
+    """Rows φ^P0 … φ^PK, a column per moment; the first row starts from the panel to its left, the others from the first
+    row's panel above."""
     pids = tensors["train.pids"].numpy()
-    epochs, parts = (sorted({pick(k.split(".")[i]) for k in tensors if k.startswith("followed.") and "clusters" not in k}) for i, pick in ((1, int), (2, str)))
+    epochs, parts = (sorted({pick(k.split(".")[i]) for k in tensors if k.startswith("followed.")
+                             and "clusters" not in k}) for i, pick in ((1, int), (2, str)))
     height = 1.3 + 7*len(parts)/len(epochs)
     fig, axes = plt.subplots(len(parts), len(epochs), figsize=(7, height), dpi=200, squeeze=False,
-                             gridspec_kw=dict(left=.05, right=.995, top=1 - .82/height, bottom=.52/height, wspace=.05, hspace=.16))
+                             gridspec_kw=dict(left=.05, right=.995, top=1 - .82/height, bottom=.52/height, wspace=.05,
+                                              hspace=.16))
     top, last = {}, None
     for row, part in zip(axes, parts):
         for ax, epoch in zip(row, epochs):
@@ -405,9 +443,13 @@ def draw_moments(
             ax.set_title(f"{separation(x, pids):.2f}", fontsize=8.5, pad=2.5)
         row[0].set_ylabel(rf"$\varphi^{{{part[0]}_{part[1]}}}$", fontsize=11, rotation=0, labelpad=9, va="center")
     for ax, epoch in zip(axes[0], epochs): ax.set_title(f"epoch {epoch + 1}\n" + ax.get_title(), fontsize=8.5, pad=2.5)
-    fig.suptitle(f"LF²: {len(np.unique(pids))} people of the target while it learns", fontsize=12, y=1 - .05/height, va="top", fontweight="bold")
-    fig.text(.5, 1 - .36/height, ("outlines: the pseudo clusters at the start of the epoch · " if any("clusters" in k for k in tensors) else "") + "number: silhouette score", fontsize=8.5, ha="center", va="center", color=INK)
-    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and marker: identity\n" + caption(facts | dict(cluster=None)), fontsize=8, color=FAINT, ha="center")
+    fig.suptitle(f"LF²: {len(np.unique(pids))} people of the target while it learns", fontsize=12, y=1 - .05/height,
+                 va="top", fontweight="bold")
+    fig.text(.5, 1 - .36/height, ("outlines: the pseudo clusters at the start of the epoch · "
+                                  if any("clusters" in k for k in tensors) else "") + "number: silhouette score",
+                                  fontsize=8.5, ha="center", va="center", color=INK)
+    fig.text(.5, .008, f"t-SNE, perplexity {perplexity:g}, seed {seed} · {len(pids)} training images, colour and "
+                       "marker: identity\n" + caption(facts | dict(cluster=None)), fontsize=8, color=FAINT, ha="center")
     return fig
 
 def shared(
@@ -421,8 +463,10 @@ def shared(
 def agreement_table(
     records:dict # {method: record}
 ) -> pd.DataFrame:
-    "Per method and epoch: mean ARI between the clusterings (nan for a single one) and of the clusterings with the truth."
-    rows = [(m, e["epoch"], *(np.mean([v["ari"] for v in e[k].values()]) if e[k] else np.nan for k in ("between", "truth")))
+    """Per method and epoch: mean ARI between the clusterings (nan for a single one) and of the clusterings with the
+    truth."""
+    rows = [(m, e["epoch"], *(np.mean([v["ari"] for v in e[k].values()]) if e[k] else np.nan
+                              for k in ("between", "truth")))
             for m, r in records.items() for e in r["epochs"]]
     return pd.DataFrame(rows, columns=["method", "epoch", "between", "truth"])
 
@@ -431,7 +475,8 @@ AGREEING = ("lf2", "lf2-nofm", "ssg")   # drawn first
 def agreeing_methods(
     records:dict # {method: record}
 ) -> list:
-    "The methods with several clusterings an epoch; the baseline of three batches, which clusters one feature thrice, is none."
+    """The methods with several clusterings an epoch; the baseline of three batches, which clusters one feature thrice,
+    is none."""
     several = {m for m, r in records.items() if any(e["between"] for e in r["epochs"])} - {"baseline-3x"}
     return sorted(in_order_of_cards(several), key=lambda m: AGREEING.index(m) if m in AGREEING else len(AGREEING))
 
@@ -441,14 +486,19 @@ def draw_agreement(
 ):
     "Two panels, one line per method: ARI among the clusterings, ARI with the truth."
     table = agreement_table({m: records[m] for m in agreeing_methods(records)})
-    fig, axes = plt.subplots(1, 2, figsize=(3.5, 2.05), dpi=200, sharey=True, gridspec_kw=dict(left=.10, right=.985, top=.80, bottom=.33, wspace=.08))
+    fig, axes = plt.subplots(1, 2, figsize=(3.5, 2.05), dpi=200, sharey=True,
+                             gridspec_kw=dict(left=.10, right=.985, top=.80, bottom=.33, wspace=.08))
     for ax, column, title in zip(axes, ("between", "truth"), ("with each other", "with the truth")):
         for (m, rows), marker in zip(table.groupby("method", sort=False), itertools.cycle("osD^vPX")):
-            ax.plot(rows["epoch"], rows[column], color=card_of(m).colour, marker=marker, ms=2.6, lw=1.1, label=card_of(m).label, ls={"lf2": "-", "lf2-nofm": "--"}.get(m, "-."))
-        ax.set_title(title, fontsize=6.5, pad=3); ax.set_xlabel("epoch", fontsize=6, labelpad=1); ax.tick_params(labelsize=5.5, length=2, pad=1.5)
-        ax.grid(alpha=.3, lw=.5); ax.spines[["top", "right"]].set_visible(False); ax.set_ylim(0, min(1, 1.15*table[["between", "truth"]].max().max())); ax.set_xticks(sorted(set(table["epoch"])))
+            ax.plot(rows["epoch"], rows[column], color=card_of(m).colour, marker=marker, ms=2.6, lw=1.1,
+                    label=card_of(m).label, ls={"lf2": "-", "lf2-nofm": "--"}.get(m, "-."))
+        ax.set_title(title, fontsize=6.5, pad=3); ax.set_xlabel("epoch", fontsize=6, labelpad=1)
+        ax.tick_params(labelsize=5.5, length=2, pad=1.5)
+        ax.grid(alpha=.3, lw=.5); ax.spines[["top", "right"]].set_visible(False)
+        ax.set_ylim(0, min(1, 1.15*table[["between", "truth"]].max().max())); ax.set_xticks(sorted(set(table["epoch"])))
     axes[0].set_ylabel("mean ARI", fontsize=6, labelpad=2)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(.5, .115), ncols=3, frameon=False, fontsize=5.8)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(.5, .115), ncols=3,
+               frameon=False, fontsize=5.8)
     fig.suptitle("How far the clusterings of an epoch agree", fontsize=8, y=.985, fontweight="bold")
     fig.text(.5, .015, caption(facts), fontsize=5.5, color=FAINT, ha="center")
     return fig, table

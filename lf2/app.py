@@ -32,7 +32,8 @@ from .search import CONSENT, LOOK, Embedder, make_index, search_of
 # %% ../nbs/use/72_app.ipynb #20c3916c
 @dataclass
 class Shelf:
-    "A network as the page knows it: unit-length features of `gallery` (G, d) and of `picks` (Q, d); `model` is read when it is needed."
+    """A network as the page knows it: unit-length features of `gallery` (G, d) and of `picks` (Q, d); `model` is read
+    when it is needed."""
     label:str; model:Path; feature:str; gallery:torch.Tensor; picks:torch.Tensor
     @cached_property
     def embed(self): return Embedder(self.model, "cpu", "fp32")
@@ -75,20 +76,23 @@ def best(shelf, feature, hidden, k=10):
 
 # %% ../nbs/use/72_app.ipynb #89d0e8df
 WANTED = ("direct", "baseline", "lf2")
-MAKE = ("no run of the embedded benchmark with a teacher lies in {}: make adapt method=direct, make adapt method=baseline and make adapt make the three "
+MAKE = ("no run of the embedded benchmark with a teacher lies in {}: make adapt method=direct, make adapt "
+        "method=baseline and make adapt make the three "
         "(preset=smoke for a quick look), or give model= and gallery= for crops of your own.")
 
 def runs_in(
     folder:str|Path # runs/
 ) -> list: # [(its folder, its configuration)]
-    "The runs of the embedded benchmark that kept teacher and features, those of `WANTED` in its order; the fullest comparable set, the newest of equals."
+    """The runs of the embedded benchmark that kept teacher and features, those of `WANTED` in its order; the fullest
+    comparable set, the newest of equals."""
     sets = {}
     for config in sorted(Path(folder).glob("*/config.json"), key=lambda p: p.stat().st_mtime):
         if not all((config.parent/f"{n}.safetensors").is_file() for n in ("teacher", "features")): continue
         try: cfg = SimpleNamespace(**json.loads(config.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError): continue
         if getattr(cfg, "method", "") not in WANTED or not cfg.target.startswith("syn-"): continue
-        alike = tuple(getattr(cfg, n) for n in ("source", "target", "seed", "preset", "ids", "scale", "data_seed", "local_detail", "height", "width"))
+        alike = tuple(getattr(cfg, n) for n in ("source", "target", "seed", "preset", "ids", "scale", "data_seed",
+                                                "local_detail", "height", "width"))
         group = sets.pop(alike, {})                  # sets of newer runs come last
         sets[alike] = group | {cfg.method: (config.parent, cfg)}
     if not sets: raise RunError(MAKE.format(printable(folder)))
@@ -100,8 +104,11 @@ def of_run(folder, cfg):
     "The shelf of a run, from the features it kept."
     method = METHODS[cfg.method]
     name, kept = method.headline(cfg), safetensors.torch.load_file(folder/"features.safetensors")
-    if f"gallery.{name}" not in kept: raise RunError(f"run {folder.name} kept no {name} features of query and gallery: make it anew with resume=never.")
-    return Shelf(method.cards[cfg.method].label, folder/"teacher.safetensors", name, *(unit(kept[f"{s}.{name}"].float()) for s in ("gallery", "query")))
+    if f"gallery.{name}" not in kept:
+        raise RunError(f"run {folder.name} kept no {name} features of query and gallery: make it anew with "
+                       "resume=never.")
+    return Shelf(method.cards[cfg.method].label, folder/"teacher.safetensors", name,
+                 *(unit(kept[f"{s}.{name}"].float()) for s in ("gallery", "query")))
 
 def benchmark(
     folder:str|Path # runs/
@@ -112,7 +119,8 @@ def benchmark(
     data = load_data(cfg, cfg.target, None)
     def crops(split):
         pixels = cached_images(split, cfg.height, cfg.width, cfg.cache_dir)
-        return Crops(lambda row: Image.fromarray(np.ascontiguousarray(pixels[row].transpose(1, 2, 0))), split.pids.astype(str), split.camids.astype(str))
+        return Crops(lambda row: Image.fromarray(np.ascontiguousarray(pixels[row].transpose(1, 2, 0))),
+                     split.pids.astype(str), split.camids.astype(str))
     size = f"{len(data.gallery):,} gallery images" + (f", only {cfg.ids} identities of each split" if cfg.ids else "")
     title = f"{cfg.source} → {cfg.target}, {cfg.preset}, seed {cfg.seed}: {size}"
     return Collection(title, [of_run(*r) for r in runs], crops(data.gallery), crops(data.query), True)
@@ -120,8 +128,11 @@ def benchmark(
 # %% ../nbs/use/72_app.ipynb #1a5367a1
 def label_of(model):
     "What to call a network: its run's method where its folder tells, else the file's or its folder's name."
-    try: return METHODS[m].cards[m].label if (m := json.loads((model.parent/"config.json").read_text(encoding="utf-8"))["method"]) else m
-    except (OSError, ValueError, KeyError, TypeError): return model.stem if model.stem != "teacher" else model.parent.name or model.stem
+    try:
+        return (METHODS[m].cards[m].label
+                if (m := json.loads((model.parent/"config.json").read_text(encoding="utf-8"))["method"]) else m)
+    except (OSError, ValueError, KeyError, TypeError):
+        return model.stem if model.stem != "teacher" else model.parent.name or model.stem
 
 def own(
     model:str,             # a teacher.safetensors, or several with commas between
@@ -136,7 +147,8 @@ def own(
         embed = Embedder(m)
         folder = Path(where) if len(models) == 1 else Path(where)/embed.facts["model"][:8]
         index = make_index(embed, gallery, folder, pattern)
-        if first and index.paths != first.paths: raise RunError(f"the crops of {printable(gallery)} have changed in between: ask again.")
+        if first and index.paths != first.paths:
+            raise RunError(f"the crops of {printable(gallery)} have changed in between: ask again.")
         first = index
         shelves.append(Shelf(label_of(m), m, embed.facts["feature"], index.features, index.features))
     def image(row):
@@ -183,7 +195,8 @@ def lists_html(
         told = f"<small>{right} of the first {len(found)} right</small>" if any(v for *_, v in found) else ""
         def below(i, r, s): return f"{i}. {s:.2f}", f"camera {shown.gallery.cams[r]}" if shown.gallery.cams[r] else ""
         crops = [shown_crop(f"/gallery/{r}", *below(i, r, s), cls=v) for i, (r, s, v) in enumerate(found, 1)]
-        parts.append(f'<h2>{html.escape(shelf.label)} {told}</h2><div class="row">{shown_crop(query, "asked for", cls="query")}{"".join(crops)}</div>')
+        parts.append(f'<h2>{html.escape(shelf.label)} {told}</h2><div '
+                     f'class="row">{shown_crop(query, "asked for", cls="query")}{"".join(crops)}</div>')
     return "".join(parts)
 
 # %% ../nbs/use/72_app.ipynb #8ca61b29
@@ -198,14 +211,19 @@ def page(
     n = len(shown.picks)
     spread = [(at + i*max(1, n//PICKS)) % n for i in range(min(PICKS, n))]
     picks = "".join(shown_crop(f"/picks/{i}", link=f"/?pick={i}&at={at}") for i in dict.fromkeys(spread))
-    lists = "<p>Pick a crop, or drop one.</p>" if row is None else lists_html(shown, [s.picks[row] for s in shown.shelves], row, f"/picks/{row}", k)
+    lists = "<p>Pick a crop, or drop one.</p>" if row is None else lists_html(shown,
+        [s.picks[row] for s in shown.shelves], row, f"/picks/{row}", k)
     key = '<p class="key"><span>the same person</span><span class="w">somebody else</span>no frame: not known</p>'
-    return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<title>Ranked lists side by side</title><link rel="icon" href="data:,"><style nonce="{nonce}">{STYLE}</style></head><body><h1>Ranked lists side by side</h1>'
+    return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            'content="width=device-width, initial-scale=1">'
+            '<title>Ranked lists side by side</title><link rel="icon" href="data:,"><style '
+            f'nonce="{nonce}">{STYLE}</style></head><body><h1>Ranked lists side by side</h1>'
             f'<p>{html.escape(printable(shown.title))}</p><p class="note">{html.escape(CONSENT)}</p>'
             f'<div class="row picks">{picks}</div><p><a href="/?at={(at + 1) % n}">other crops</a></p>'
-            f'<label id="drop">Drop a picture of one person here, or choose a file <input type="file" accept="image/*"></label>'
-            f'{key}<div id="lists" aria-live="polite">{lists}</div><script nonce="{nonce}">{SCRIPT}</script></body></html>')
+            '<label id="drop">Drop a picture of one person here, or choose a file <input type="file" '
+            'accept="image/*"></label>'
+            f'{key}<div id="lists" aria-live="polite">{lists}</div><script '
+            f'nonce="{nonce}">{SCRIPT}</script></body></html>')
 
 # %% ../nbs/use/72_app.ipynb #c52706e1
 class Door(BaseHTTPRequestHandler):
@@ -215,10 +233,14 @@ class Door(BaseHTTPRequestHandler):
 
     def answer(self, body, kind="text/html; charset=utf-8", status=200, nonce=""):
         body = body if isinstance(body, bytes) else body.encode()
-        policy = f"default-src 'none'; img-src 'self' data:; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        policy = (f"default-src 'none'; img-src 'self' data:; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+                  "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
         self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": len(body), "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff",
-                            "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store"}.items(): self.send_header(name, str(value))
+        for name, value in {"Content-Type": kind, "Content-Length": len(body), "Content-Security-Policy": policy,
+                            "X-Content-Type-Options": "nosniff",
+                            "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin",
+                            "Cache-Control": "no-store"}.items():
+            self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(body)
 
@@ -229,7 +251,9 @@ class Door(BaseHTTPRequestHandler):
     def welcome(self):
         "Is the request for this page, and from it?"
         names = [f"{n}:{self.server.server_address[1]}" for n in ("127.0.0.1", "localhost")]
-        if self.headers.get("Host") in names and self.headers.get("Origin", f"http://{names[0]}") in [f"http://{n}" for n in names]: return True
+        if self.headers.get("Host") in names and self.headers.get("Origin", f"http://{names[0]}") in [f"http://{n}"
+                for n in names]:
+            return True
         self.refuse(403, "This page is for the machine it runs on.")
 
 # %% ../nbs/use/72_app.ipynb #0f9110a1
@@ -250,7 +274,8 @@ def do_GET(self):
     row = None if crops is None else row_of(row, len(crops))
     if row is None: return self.refuse(404, "There is nothing here.")
     try: image = crops.image(row)
-    except (OSError, ValueError, Image.DecompressionBombError): return self.refuse(404, "This crop is not readable any more.")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return self.refuse(404, "This crop is not readable any more.")
     jpeg = io.BytesIO()
     image.thumbnail((256, 256)); image.save(jpeg, "JPEG", quality=90)
     self.answer(jpeg.getvalue(), "image/jpeg")
@@ -261,7 +286,8 @@ def dropped(body):
     "The picture in `body`, RGB, or a RunError."
     try:
         with Image.open(io.BytesIO(body)) as im: return ImageOps.exif_transpose(im).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e: raise RunError("That is no picture that can be read: drop a JPEG or PNG of one person.") from e
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise RunError("That is no picture that can be read: drop a JPEG or PNG of one person.") from e
 
 def do_POST(self):
     if not self.welcome(): return
@@ -273,7 +299,8 @@ def do_POST(self):
         with self.server.lock: features = [s.look(image) for s in self.server.shown.shelves]
     except RunError as e: return self.refuse(422, str(e))
     image.thumbnail((256, 256)); jpeg = io.BytesIO(); image.save(jpeg, "JPEG", quality=85)
-    self.answer(lists_html(self.server.shown, features, None, f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", self.server.k))
+    self.answer(lists_html(self.server.shown, features, None,
+                           f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", self.server.k))
 Door.do_POST = do_POST
 
 def served(
@@ -283,7 +310,9 @@ def served(
 ) -> ThreadingHTTPServer:
     "The server, listening on 127.0.0.1 and nowhere else; `serve_forever` runs it."
     try: server = ThreadingHTTPServer(("127.0.0.1", port), Door)
-    except (OSError, OverflowError) as e: raise RunError(f"port {port} cannot be had ({getattr(e, 'strerror', None) or e}): give another one, port={port % 60000 + 1}.") from e
+    except (OSError, OverflowError) as e:
+        raise RunError(f"port {port} cannot be had ({getattr(e, 'strerror', None) or e}): give another one, "
+                       f"port={port % 60000 + 1}.") from e
     server.shown, server.k, server.lock, server.daemon_threads = shown, k, threading.Lock(), True
     return server
 
@@ -295,15 +324,19 @@ def main(
 ) -> int:
     "`make app`: serves the page until it is interrupted."
     given = dict(w.split("=", 1) for w in words if "=" in w)
-    if unknown := given.keys() - set(GIVEN): raise RunError(f"parameter {min(unknown)} is unknown: make app takes {', '.join(GIVEN)}.")
+    if unknown := given.keys() - set(GIVEN):
+        raise RunError(f"parameter {min(unknown)} is unknown: make app takes {', '.join(GIVEN)}.")
     numbers = {n: given.pop(n, d) for n, d in (("port", "8765"), ("k", "10"))}
     for name, top in (("port", 65536), ("k", 101)):
-        if not row_of(numbers[name], top): raise RunError(f"{name} = {numbers[name]!r} is no number between 1 and {top - 1}.")
-    if ("model" in given) != ("gallery" in given): raise RunError("model= and gallery= belong together: the network, and the folder of crops it looks through.")
+        if not row_of(numbers[name], top):
+            raise RunError(f"{name} = {numbers[name]!r} is no number between 1 and {top - 1}.")
+    if ("model" in given) != ("gallery" in given):
+        raise RunError("model= and gallery= belong together: the network, and the folder of crops it looks through.")
     runs = given.pop("runs", project_root()/"runs")
     shown = own(**given) if given else benchmark(runs)
     server = served(shown, **{n: int(v) for n, v in numbers.items()})
-    print(f"app       http://127.0.0.1:{server.server_address[1]}/  ({', '.join(s.label for s in shown.shelves)}; Ctrl-C ends it)", flush=True)
+    print(f"app       http://127.0.0.1:{server.server_address[1]}/  ({', '.join(s.label for s in shown.shelves)}; "
+          "Ctrl-C ends it)", flush=True)
     try: server.serve_forever()
     except KeyboardInterrupt: pass
     finally: server.server_close()

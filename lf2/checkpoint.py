@@ -38,7 +38,8 @@ def save_checkpoint(
     iteration:int=0, # finished of the next epoch
     **extra          # anything JSON-like: histories
 ) -> Path:
-    "Writes epoch_NNNN[_NNNN].safetensors, then its JSON with the checksums, and returns the former; all but the last `keep` go."
+    """Writes epoch_NNNN[_NNNN].safetensors, then its JSON with the checksums, and returns the former; all but the last
+    `keep` go."""
     folder = Path(folder); weights = folder/f"epoch_{epoch:04d}{f'_{iteration:04d}' if iteration else ''}.safetensors"
     whole = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     with atomic_path(weights) as part: safetensors.torch.save_file(whole, part)
@@ -55,7 +56,9 @@ def _read(path):
     with contextlib.suppress(OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         meta = json.loads(path.read_text())
         seal = meta.pop("seal")
-        if seal == hashlib.sha256(json.dumps(meta).encode()).hexdigest() and meta["sha256"] == _digest(path.with_suffix(".safetensors")): return meta
+        if (seal == hashlib.sha256(json.dumps(meta).encode()).hexdigest()
+                and meta["sha256"] == _digest(path.with_suffix(".safetensors"))):
+            return meta
 
 def load_checkpoint(
     folder:str|Path, # of this run
@@ -65,13 +68,16 @@ def load_checkpoint(
     for path in sorted(Path(folder).glob("epoch_*.json"), key=_numbers, reverse=True):
         weights = path.with_suffix(".safetensors")
         if not (meta := _read(path)):
-            warnings.warn(f"checkpoint {weights.name} is damaged and was passed over: the run goes on from the one before, or from the start.", stacklevel=2)
+            warnings.warn(f"checkpoint {weights.name} is damaged and was passed over: the run goes on from the one "
+                          "before, or from the start.", stacklevel=2)
             continue
         now = json.loads(json.dumps(params))
         for k in sorted(now.keys() | meta["params"].keys()):
             if now.get(k) != meta["params"].get(k):
-                raise RunError(f"checkpoint {weights} was made with {k} = {meta['params'].get(k)!r}, this run has {now.get(k)!r}: use the old value or resume='never'.")
-        return meta["epoch"], safetensors.torch.load_file(weights), {k: v for k, v in meta.items() if k not in ("epoch", "sha256", "params")}
+                raise RunError(f"checkpoint {weights} was made with {k} = {meta['params'].get(k)!r}, this run has "
+                               f"{now.get(k)!r}: use the old value or resume='never'.")
+        return meta["epoch"], safetensors.torch.load_file(weights), {k: v
+            for k, v in meta.items() if k not in ("epoch", "sha256", "params")}
     return None
 
 # %% ../nbs/core/15_checkpoint.ipynb #2996d637
@@ -80,7 +86,8 @@ def optimizer_tensors(
     name:str="optimizer"       # in front of the tensors' names, where there are several
 ) -> dict:
     "The optimiser's state as a flat dictionary of tensors."
-    return {f"{name}.{i}.{k}": torch.as_tensor(v).clone() for i, s in opt.state_dict()["state"].items() for k, v in s.items() if v is not None}
+    return {f"{name}.{i}.{k}": torch.as_tensor(v).clone() for i, s in opt.state_dict()["state"].items()
+            for k, v in s.items() if v is not None}
 
 def load_optimizer(
     opt:torch.optim.Optimizer, # freshly made over the same parameters
@@ -110,24 +117,28 @@ def only_me(
     except OSError as e:
         if not isinstance(e, filelock.Timeout): raise disk_error(folder, e) from e
         who = owner.read_text() if owner.exists() else "another process"
-        if not wait or world() > 1: raise RunError(f"run {folder.name} is already under way in {who}: wait for it, or stop it first.") from None
+        if not wait or world() > 1:
+            raise RunError(f"run {folder.name} is already under way in {who}: wait for it, or stop it first.") from None
         warnings.warn(f"{who} is at work on {folder.name}: waiting for it.", stacklevel=3)
         lock.acquire()
     try:
-        with contextlib.suppress(OSError): owner.write_text(f"process {os.getpid()} on {socket.gethostname()}") # a courtesy
+        # a courtesy
+        with contextlib.suppress(OSError): owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         sweep(folder)
         yield
     finally: lock.release()
 
 # %% ../nbs/core/15_checkpoint.ipynb #fe789d7e
 class Log:
-    "`log(line)` appends the line to log.txt with the time; the line of an epoch only once per run, and of several processes the main one's."
+    """`log(line)` appends the line to log.txt with the time; the line of an epoch only once per run, and of several
+    processes the main one's."""
     def __init__(self,
         folder:str|Path # of the run
     ): self.path = Path(folder)/"log.txt"
     def text(self):
         "All there is since the run was last started from the beginning."
-        return self.path.read_text(encoding="utf-8", errors="replace").rpartition("  started\n")[2] if self.path.exists() else ""
+        return self.path.read_text(encoding="utf-8",
+                                   errors="replace").rpartition("  started\n")[2] if self.path.exists() else ""
     def times(self, what):
         "How many lines since then begin with `what`."
         return sum(line.split("  ", 1)[-1].startswith(what) for line in self.text().splitlines())
@@ -145,7 +156,8 @@ class Stopped(RunError):
     "A run that ended because `signal` asked it to."
     signal = None
 
-class _Stop: asked, at, holding, listening = None, 0., False, False # the signal that came, when, whether it has to wait; whether anybody listens
+# the signal that came, when, whether it has to wait; whether anybody listens
+class _Stop: asked, at, holding, listening = None, 0., False, False
 
 def stopped(saved="the last checkpoint counts") -> Stopped:
     "The Stopped to raise for the signal that came."
@@ -164,7 +176,8 @@ def end_if_asked(saved):
 
 @contextlib.contextmanager
 def stoppable():
-    "SIGINT, SIGTERM and SIGHUP (unless nohup had it ignored) end the block with `Stopped`; within another such block, or in a thread other than the main one, nothing changes."
+    """SIGINT, SIGTERM and SIGHUP (unless nohup had it ignored) end the block with `Stopped`; within another such block,
+    or in a thread other than the main one, nothing changes."""
     if _Stop.listening or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -189,7 +202,8 @@ def held():
 
 # %% ../nbs/core/15_checkpoint.ipynb #8c16eec4
 class Watch:
-    "`watch(stepper, it, where, seconds)`: a line in the log once a minute; where the run was asked to end, `save` and `Stopped`."
+    """`watch(stepper, it, where, seconds)`: a line in the log once a minute; where the run was asked to end, `save` and
+    `Stopped`."""
     def __init__(self,
         log,            # told of progress
         save,           # (stepper, iterations finished, seconds) → writes a checkpoint

@@ -26,15 +26,17 @@ def as_features(
     "`feats` as a detached float32 tensor (N, d) on its device; ValueError if it is not a finite matrix."
     if isinstance(feats, np.ndarray) and not feats.flags.writeable: feats = feats.copy()
     x = torch.as_tensor(feats).detach().float()
-    if x.ndim != 2 or not len(x): raise ValueError(f"{name} has shape {tuple(x.shape)}: give a matrix with one row per image.")
+    if x.ndim != 2 or not len(x):
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: give a matrix with one row per image.")
     bad = ~torch.isfinite(x).all(1)
-    if bad.any(): raise ValueError(f"{name} has {int(bad.sum())} rows that are not finite (first: row {int(bad.nonzero()[0])}): "
+    if bad.any():
+        raise ValueError(f"{name} has {int(bad.sum())} rows that are not finite (first: row {int(bad.nonzero()[0])}): "
                                    "the network that made them has diverged; go back to an earlier checkpoint.")
     return x
 
 # %% ../nbs/core/12_clustering.ipynb #e2768617
 def centroid_scores(x, c):
-    "$s_{im} = \\varphi_i \\cdot c_m - \\frac12 \\lVert c_m\\rVert^2$ for features `x` (N, d) and centroids `c` (M, d): (N, M)."
+    "$s_{im} = \\varphi_i \\cdot c_m - \\frac12 \\lVert c_m\\rVert^2$ of features (N, d) and centroids (M, d): (N, M)."
     return torch.addmm(-c.square().sum(1) / 2, x, c.T)
 
 # %% ../nbs/core/12_clustering.ipynb #6a9f1606
@@ -77,12 +79,14 @@ def fill_empty(
 # %% ../nbs/core/12_clustering.ipynb #90ebe255
 def cluster_means(x, labels, which, M):
     "Mean feature of each cluster listed in `which`: (len(which), d)."
-    members = sp.csr_array((np.ones(len(x), np.float32), labels, np.arange(len(x) + 1)), shape=(len(x), M)).T.tocsr()[which]
+    members = sp.csr_array((np.ones(len(x), np.float32), labels, np.arange(len(x) + 1)),
+                           shape=(len(x), M)).T.tocsr()[which]
     return torch.from_numpy(members @ x.numpy() / np.diff(members.indptr)[:, None].astype(np.float32))
 
 @dataclass
 class Clusters:
-    "`labels` (N,) int64, `centroids` (M, d) float32, `inertia`; Lloyd `steps` taken, most empty clusters `refilled` in a step."
+    """`labels` (N,) int64, `centroids` (M, d) float32, `inertia`; Lloyd `steps` taken, most empty clusters `refilled`
+    in a step."""
     labels:np.ndarray; centroids:np.ndarray; inertia:float; steps:int; refilled:int
 
 # %% ../nbs/core/12_clustering.ipynb #727ba714
@@ -93,7 +97,8 @@ def kmeans(
     niter:int=30,    # most Lloyd steps
     tol:float=1e-4   # stop when a step lowers the inertia by less than this part of it
 ) -> Clusters:
-    "Cluster (N, d) features into `M` non-empty clusters on the CPU; the same for the same seed, threads and machine. ValueError if M > N."
+    """Cluster (N, d) features into `M` non-empty clusters on the CPU; the same for the same seed, threads and machine.
+    ValueError if M > N."""
     x = as_features(feats).cpu().clone(memory_format=torch.contiguous_format)
     if not 1 <= M <= len(x): raise ValueError(f"M={M} clusters asked of {len(x)} images: give an M from 1 to {len(x)}.")
     picks, scores = spread_seeds(x, M, torch.Generator().manual_seed(seed))
@@ -108,8 +113,11 @@ def kmeans(
         c[changed] = cluster_means(x, labels, changed, M)
         if before - now <= tol * now or step == niter: break
         scores[:, changed], before = centroid_scores(x, c[changed]), now
-    if refilled: warnings.warn(f"k-means: {refilled} empty clusters of M={M} were given the image farthest from its centroid.", stacklevel=2)
-    inertia = sum((a - c[b]).square().sum(dtype=torch.float64).item() for a, b in zip(x.split(4096), torch.from_numpy(labels).split(4096), strict=True))
+    if refilled:
+        warnings.warn(f"k-means: {refilled} empty clusters of M={M} were given the image farthest from its centroid.",
+                      stacklevel=2)
+    inertia = sum((a - c[b]).square().sum(dtype=torch.float64).item()
+                  for a, b in zip(x.split(4096), torch.from_numpy(labels).split(4096), strict=True))
     return Clusters(labels.astype(np.int64), c.numpy(), inertia, step, refilled)
 
 # %% ../nbs/core/12_clustering.ipynb #0eee859a
@@ -122,8 +130,10 @@ def minibatch_kmeans(
     "scikit-learn's MiniBatchKMeans with the released code's settings; clusters may be empty. ValueError if M > N."
     x = as_features(feats).cpu().numpy()
     if not 1 <= M <= len(x): raise ValueError(f"M={M} clusters asked of {len(x)} images: give an M from 1 to {len(x)}.")
-    found = MiniBatchKMeans(M, max_iter=100, batch_size=300, init_size=max(M, min(init_size, len(x))), n_init=3, random_state=seed % 2**32).fit(x)
-    return Clusters(found.labels_.astype(np.int64), found.cluster_centers_.astype(np.float32), float(found.inertia_), found.n_steps_, 0)
+    found = MiniBatchKMeans(M, max_iter=100, batch_size=300, init_size=max(M, min(init_size, len(x))), n_init=3,
+                            random_state=seed % 2**32).fit(x)
+    return Clusters(found.labels_.astype(np.int64), found.cluster_centers_.astype(np.float32), float(found.inertia_),
+                    found.n_steps_, 0)
 
 # %% ../nbs/core/12_clustering.ipynb #7e736e4e
 @torch.no_grad()
@@ -133,7 +143,8 @@ def nearest(
     block:int=2**23       # most entries of the distance matrix at a time
 ) -> tuple:
     "Indices of the `k` nearest (N, k) int64, and the largest squared distance in each row (N,), as numpy."
-    if k > len(x): raise ValueError(f"{k} neighbours (itself included) asked of {len(x)} images: lower k1 or give more images.")
+    if k > len(x):
+        raise ValueError(f"{k} neighbours (itself included) asked of {len(x)} images: lower k1 or give more images.")
     sq, rows = x.square().sum(1), max(1, block // len(x))
     index, far = torch.empty(len(x), k, dtype=torch.int64), torch.empty(len(x))
     for s in range(0, len(x), rows):
@@ -171,7 +182,8 @@ def k_reciprocal_encoding(
     pairs=None           # (rows, columns) → another distance d of these pairs, by which `index` and `far` were found
 ) -> sp.csr_array:
     "Steps 1–4: $V$ as CSR (N, N), each row a distribution over its expanded k-reciprocal neighbours."
-    if not 1 <= k2 <= k1 + 1: raise ValueError(f"k2={k2} with k1={k1}: the query expansion averages over 1 to k1 + 1 neighbours.")
+    if not 1 <= k2 <= k1 + 1:
+        raise ValueError(f"k2={k2} with k1={k1}: the query expansion averages over 1 to k1 + 1 neighbours.")
     R, H = reciprocal(index, k1), reciprocal(index, round(k1 / 2))
     S = (R @ H.T).multiply(R).tocsr()
     S.data = (S.data > 2 / 3 * np.diff(H.indptr)[S.indices]).astype(np.float32)
@@ -227,7 +239,8 @@ def jaccard_distance(
     k2:int=6,            # neighbours averaged in the query expansion
     sparse:bool=False    # CSR in which absent means 1, instead of an (N, N) array
 ):
-    "k-reciprocal Jaccard distances in [0, 1], float32 (N, N) or CSR. ValueError if there are not more than `k1` images."
+    """k-reciprocal Jaccard distances in [0, 1], float32 (N, N) or CSR. ValueError if there are not more than `k1`
+    images."""
     x = as_features(feats)
     V = k_reciprocal_encoding(x, *nearest(x, k1 + 1), k1, k2)
     D = shared_weight(V, V)
@@ -247,7 +260,9 @@ def dbscan(
 ) -> np.ndarray:
     "Labels (N,) int64 from 0, and −1 for noise."
     if sp.issparse(distance):
-        if not 0 < eps < 1: raise ValueError(f"eps={eps} with a sparse distance, in which absent pairs are at 1: give an eps between 0 and 1.")
+        if not 0 < eps < 1:
+            raise ValueError(f"eps={eps} with a sparse distance, in which absent pairs are at 1: give an eps between 0 "
+                             "and 1.")
         close = distance.data <= eps
         links = distance.data[close], distance.indices[close], np.searchsorted(np.flatnonzero(close), distance.indptr)
         distance = sort_graph_by_row_values(sp.csr_array(links, shape=distance.shape), warn_when_not_sorted=False)
@@ -259,10 +274,13 @@ def agreement(
 ) -> dict:
     "NMI and ARI of two labellings of the same images; nan if no image has a label in both."
     a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape: raise ValueError(f"labels of {a.shape} and {b.shape} images: agreement compares two labellings of the same images.")
+    if a.shape != b.shape:
+        raise ValueError(f"labels of {a.shape} and {b.shape} images: agreement compares two labellings of the same "
+                         "images.")
     both = (a >= 0) & (b >= 0)
     if not both.any(): return {"nmi": float("nan"), "ari": float("nan")}
-    return {"nmi": float(normalized_mutual_info_score(a[both], b[both])), "ari": float(adjusted_rand_score(a[both], b[both]))}
+    return {"nmi": float(normalized_mutual_info_score(a[both], b[both])),
+            "ari": float(adjusted_rand_score(a[both], b[both]))}
 
 # %% ../nbs/core/12_clustering.ipynb #040bf26f
 def cluster_sizes(
@@ -272,4 +290,5 @@ def cluster_sizes(
     labels = np.asarray(labels)
     size = np.unique(labels[labels >= 0], return_counts=True)[1]
     if not len(size): return {"clusters": 0, "min": 0, "median": 0., "max": 0, "singletons": 0}
-    return {"clusters": len(size), "min": int(size.min()), "median": float(np.median(size)), "max": int(size.max()), "singletons": int((size == 1).sum())}
+    return {"clusters": len(size), "min": int(size.min()), "median": float(np.median(size)), "max": int(size.max()),
+            "singletons": int((size == 1).sum())}

@@ -52,11 +52,12 @@ def output_name(
     name:str,  # of a notebook
     given:dict # parameter → text
 ) -> str:
-    "File name that tells the parameters; folders of results and cache are left out, of other paths the last part stays."
+    """File name that tells the parameters; folders of results and cache are left out, of other paths the last part
+    stays."""
     order = ["source", "target", "method", "M", "seed"]
     def place(item): return order.index(item[0]) if item[0] in order else len(order), item[0]
     def told(key, value):
-        if key in ("checkpoint", "model"): value = str(Path(value).parent)   # every run's teacher has the same file name
+        if key in ("checkpoint", "model"): value = str(Path(value).parent)  # every run's teacher has the same file name
         value = value.rstrip("/").rsplit("/", 1)[-1]
         joint = "" if re.fullmatch(r"[\d.]+(e-?\d+)?", value) else "-"
         return re.sub(r"[^\w.+-]+", "_", f"{key}{joint}{value}")
@@ -67,7 +68,8 @@ def output_name(
 def runs_of(
     results_dir:str|Path # folder of the records
 ) -> Path:
-    "Where checkpoints, features and report pages go: runs/ beside the project's results/, or inside any other `results_dir`."
+    """Where checkpoints, features and report pages go: runs/ beside the project's results/, or inside any other
+    `results_dir`."""
     results = Path(results_dir)
     return project_root()/"runs" if results.resolve() == (project_root()/"results").resolve() else results/"runs"
 
@@ -139,7 +141,8 @@ def refuse(
     core = {f.name for f in fields(config.Core)} | {f.name for c in known_methods().values() for f in fields(c.Params)}
     own = set(notebook_parameters(notebook)) - core              # the notebook's affair
     if notebook.stem == "run_eval" and not given.get("checkpoint"):
-        raise ConfigError("parameter checkpoint is not given: give the path of a teacher.safetensors, such as runs/RUN/teacher.safetensors.")
+        raise ConfigError("parameter checkpoint is not given: give the path of a teacher.safetensors, such as "
+                          "runs/RUN/teacher.safetensors.")
     light_configure({k: typed(v) for k, v in given.items() if k not in own})
 
 # %% ../nbs/use/68_commands.ipynb #70b7a873
@@ -155,7 +158,8 @@ def help_text(
         limits = f" ({', '.join(map(str, md['choices']))})" if md["choices"] else ""
         if low is not None: limits = f" ({low} to {high})" if high is not None else f" (at least {low})"
         lines.append(f"{f.name:16} {'' if value is None else shown_path(str(value)):12} {md['doc']}{limits}")
-    return "\n".join([*sorted(lines, key=str.lower), "", f"methods: {', '.join(known_methods())}; help=1 method=NAME lists another's",
+    return "\n".join([*sorted(lines, key=str.lower), "", f"methods: {', '.join(known_methods())}; help=1 method=NAME "
+                                                         "lists another's",
                       f"presets: {', '.join(config.PRESETS)}; the values above are those of {preset}"])
 
 # %% ../nbs/use/68_commands.ipynb #f0782ae5

@@ -24,11 +24,14 @@ class ConfigError(RunError, ValueError):
 def project_root(
     start:str|Path|None=None # folder to search from, the working directory unless told
 ) -> Path:
-    "The compendium's top folder: the nearest ancestor whose settings.ini names lf2, else the editable install's, else `start`."
+    """The compendium's top folder: the nearest ancestor whose settings.ini names lf2, else the editable install's, else
+    `start`."""
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents, Path(__file__).resolve().parent.parent if "__file__" in globals() else start):
         ini = configparser.ConfigParser()
-        if (folder/"settings.ini").is_file() and ini.read(folder/"settings.ini") and ini.defaults().get("lib_name") == "lf2": return folder
+        if ((folder/"settings.ini").is_file() and ini.read(folder/"settings.ini")
+                and ini.defaults().get("lib_name") == "lf2"):
+            return folder
     return start
 
 # %% ../nbs/core/00_config.ipynb #65ac3713
@@ -47,10 +50,11 @@ def param(
     low=None, high=None,# inclusive range of a number
     choices=None,       # the allowed values
     result:bool=True,   # can it change a result?
-    first=...,          # of a parameter that came later: the value with which a run is what it was before; … where there was none
+    first=...,          # of a later parameter: the value with which a run is what it was before; … if there was none
 ):
     "A dataclass field that knows its meaning and its limits."
-    return field(default=default, metadata=dict(doc=doc, symbol=symbol, source=source, low=low, high=high, choices=choices, result=result,
+    return field(default=default, metadata=dict(doc=doc, symbol=symbol, source=source, low=low, high=high,
+                                                choices=choices, result=result,
                                                 first=first))
 
 # %% ../nbs/core/00_config.ipynb #eea4b85c
@@ -62,72 +66,102 @@ class Core:
     target:str     = param("syn-market", "unlabelled data set")
     source_root:str= param(None, "folder of the source", result=False)
     target_root:str= param(None, "folder of the target", result=False)
-    pattern:str    = param(None, "file-name pattern of a `folder` data set: a regular expression with groups pid and cam")
+    pattern:str    = param(None,
+                           "file-name pattern of a `folder` data set: a regular expression with groups pid and cam")
     scale:float    = param(None, "share of the images per identity kept (embedded benchmark)", low=0.05, high=1.0)
     ids:int        = param(None, "keep the first so many identities per split; metrics are then not comparable", low=16)
-    on_bad_image:str=param("raise", "an unreadable image stops the load, or is skipped and reported", choices=("raise", "skip"))
+    on_bad_image:str=param("raise", "an unreadable image stops the load, or is skipped and reported",
+                           choices=("raise", "skip"))
     height:int     = param(None, "image height in pixels", "H", "paper: 256", low=16, high=4096)
     width:int      = param(None, "image width in pixels", "W", "paper: 128", low=8, high=4096)
     arch:str       = param(None, "backbone: resnet50 is the paper's, small is the embedded benchmark's")
     weights:str    = param(None, "imagenet, none, or a file of weights", source="paper: imagenet")
-    local_detail:str=param("default", "how much patterns, logos and bags tell people apart (embedded benchmark)", choices=("none", "default", "strong"), first="default")
-    neck:str       = param(None, "batch normalisation between f^{P0} and the classifier", source="silent", choices=("none", "bn"))
+    local_detail:str=param("default", "how much patterns, logos and bags tell people apart (embedded benchmark)",
+                           choices=("none", "default", "strong"), first="default")
+    neck:str       = param(None, "batch normalisation between f^{P0} and the classifier", source="silent",
+                           choices=("none", "bn"))
     preset:str     = param("demo", "sizes and schedules")
     profile:str    = param("paper", "method details")
     M:int          = param(None, "number of pseudo identities, the k of k-means", "M", "paper: 500, 700, 900", low=16)
     pretrain_epochs:int=param(None, "epochs of stage 1", source="paper: 80", low=1)
     pretrain_iters:int =param(None, "iterations per epoch of stage 1", source="released code: 200", low=1)
-    pretrain_lr:float  =param(None, "Adam's rate in stage 1, ×0.1 after 1/2 and again after 7/8 of the epochs", source="paper: 3.5e-4", low=0.)
-    warmup:float   = param(None, "share of stage 1 in which the rate rises, from 1/100", source="not stated; released code: 10 of 80 epochs", low=0., high=1., first=0.)
-    source_triplet:str=param(None, "triplet loss of stage 1", source="Eq. (2): hinge", choices=("hinge", "softmax"), first="hinge")
-    target_forwards:bool=param(None, "stage 1 also shows the network unlabelled target images, for its BN statistics", source="not stated; released code: yes", first=False)
+    pretrain_lr:float  =param(None, "Adam's rate in stage 1, ×0.1 after 1/2 and again after 7/8 of the epochs",
+                              source="paper: 3.5e-4", low=0.)
+    warmup:float   = param(None, "share of stage 1 in which the rate rises, from 1/100",
+                           source="not stated; released code: 10 of 80 epochs", low=0., high=1., first=0.)
+    source_triplet:str=param(None, "triplet loss of stage 1", source="Eq. (2): hinge", choices=("hinge", "softmax"),
+                             first="hinge")
+    target_forwards:bool=param(None, "stage 1 also shows the network unlabelled target images, for its BN statistics",
+                               source="not stated; released code: yes", first=False)
     epochs:int     = param(None, "epochs of stage 2", source="paper: 80", low=0)
     iters:int      = param(None, "iterations per epoch of stage 2", source="paper: 400", low=1)
     batch:int      = param(64, "images in a batch of one pseudo-labelled set", source="paper: 64 = 16 × 4", low=8)
     instances:int  = param(4, "images of an identity in a batch", source="paper: 4", low=2)
-    camera_aware:bool=param(None, "positives preferably from other cameras", source="not stated; released code: yes", first=True)
+    camera_aware:bool=param(None, "positives preferably from other cameras", source="not stated; released code: yes",
+                            first=True)
     lr:float       = param(None, "Adam's rate in stage 2, constant", source="paper: 3.5e-4", low=0.)
     weight_decay:float=param(5e-4, "Adam's L2 term", source="paper", low=0.)
     lam:float      = param(None, "weight of the triplet loss in Eqs. (3) and (10)", r"\lambda", "paper: 0.5", low=0.)
-    m:float        = param(0.5, "margin of Eqs. (2) and (9)", "m", "never given; the authors' first release has 0.5", low=0.)
-    smoothing:float= param(0.1, "label smoothing", r"\varepsilon", "not stated; released code: 0.1", low=0., high=0.999999)
-    erase:float    = param(0.5, "chance of random erasing in stage 2", source="paper: used; released code: 0.5", low=0., high=1.)
-    erase_fill:str = param(None, "what an erased box is filled with: the mean colour, or the mean put in after normalisation", source="not stated", choices=("mean", "released"), first="mean")
-    erase_law:str  = param(None, "law of its aspect ratio", source="not stated; released code: uniform", choices=("log-uniform", "uniform"), first="log-uniform")
+    m:float        = param(0.5, "margin of Eqs. (2) and (9)", "m", "never given; the authors' first release has 0.5",
+                           low=0.)
+    smoothing:float= param(0.1, "label smoothing", r"\varepsilon", "not stated; released code: 0.1", low=0.,
+                           high=0.999999)
+    erase:float    = param(0.5, "chance of random erasing in stage 2", source="paper: used; released code: 0.5",
+                           low=0., high=1.)
+    erase_fill:str = param(None, "what an erased box is filled with: the mean colour, or the mean put in after "
+                                 "normalisation", source="not stated", choices=("mean", "released"), first="mean")
+    erase_law:str  = param(None, "law of its aspect ratio", source="not stated; released code: uniform",
+                           choices=("log-uniform", "uniform"), first="log-uniform")
     seed:int       = param(0, "seed of everything but the benchmark's drawing", low=0)
     data_seed:int  = param(0, "seed of the embedded benchmark: another seed is another city", low=0)
     eval_every:int = param(None, "epochs between evaluations; the last one is always evaluated", low=1)
     device:str     = param("auto", "cuda when there is one, else cpu", choices=("auto", "cpu", "cuda"), result=False)
-    precision:str  = param("auto", "of the networks; losses, distances and clustering are always float32", choices=("auto", "fp32", "bf16", "fp16"))
+    precision:str  = param("auto", "of the networks; losses, distances and clustering are always float32",
+                           choices=("auto", "fp32", "bf16", "fp16"))
     threads:int    = param(None, "CPU threads of a process, all unless told", low=1, result=False)
     processes:int  = param(1, "processes that share the run: one per GPU, or any number on CPUs", low=1, result=False)
-    bn:str         = param("local", "batch normalisation of each process's share, or (on GPUs) of all", choices=("local", "sync"), result=False)
-    bn_batch:int   = param(None, "images behind one BN statistic: the process's share unless told", source="not stated; released code: 32", low=2)
-    poses:str      = param(None, "file of key points, one line per image of the data sets (for methods that need them)", first=None)
-    compile:bool   = param(False, "networks through torch.compile: faster steps on a GPU, minutes to begin with", result=False)
-    deterministic:bool=param(False, "on CUDA, only algorithms that repeat to the bit, and slower; a CPU needs no telling", result=False)
-    resume:str     = param("auto", "auto: a finished run is returned and an interrupted one goes on; never: start anew", choices=("auto", "never"), result=False)
+    bn:str         = param("local", "batch normalisation of each process's share, or (on GPUs) of all",
+                           choices=("local", "sync"), result=False)
+    bn_batch:int   = param(None, "images behind one BN statistic: the process's share unless told",
+                           source="not stated; released code: 32", low=2)
+    poses:str      = param(None,
+        "file of key points, one line per image of the data sets (for methods that need them)", first=None)
+    compile:bool   = param(False, "networks through torch.compile: faster steps on a GPU, minutes to begin with",
+                           result=False)
+    deterministic:bool=param(False, "on CUDA, only algorithms that repeat to the bit, and slower; a CPU needs no "
+                                    "telling", result=False)
+    resume:str     = param("auto",
+                           "auto: a finished run is returned and an interrupted one goes on; never: start anew",
+                           choices=("auto", "never"), result=False)
     results_dir:str= param(None, "where the record goes", result=False)
     cache_dir:str  = param(None, "where decoded images go", result=False)
 
 # %% ../nbs/core/00_config.ipynb #fc0f7955
 PRESETS = {
-    "tiny":  dict(arch="small", weights="none", height=32, width=16, scale=0.3, ids=20, M=16, batch=16, pretrain_epochs=2, pretrain_iters=4, pretrain_lr=2e-3,
+    "tiny":  dict(arch="small", weights="none", height=32, width=16, scale=0.3, ids=20, M=16, batch=16,
+                  pretrain_epochs=2, pretrain_iters=4, pretrain_lr=2e-3,
                   epochs=3, iters=3, lr=3.5e-4, eval_every=1),
-    "smoke": dict(arch="small", weights="none", height=64, width=32, scale=1.0, ids=64, M=64, pretrain_epochs=2, pretrain_iters=10, pretrain_lr=2e-3,
+    "smoke": dict(arch="small", weights="none", height=64, width=32, scale=1.0, ids=64, M=64, pretrain_epochs=2,
+                  pretrain_iters=10, pretrain_lr=2e-3,
                   epochs=2, iters=6, lr=3.5e-4, eval_every=1),
-    "study": dict(arch="small", weights="none", height=64, width=32, scale=0.5, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
+    "study": dict(arch="small", weights="none", height=64, width=32, scale=0.5, M=700, pretrain_epochs=16,
+                  pretrain_iters=100, pretrain_lr=2e-3,
                   epochs=5, iters=60, lr=3.5e-4, eval_every=5),
-    "demo":  dict(arch="small", weights="none", height=64, width=32, scale=1.0, M=700, pretrain_epochs=16, pretrain_iters=100, pretrain_lr=2e-3,
+    "demo":  dict(arch="small", weights="none", height=64, width=32, scale=1.0, M=700, pretrain_epochs=16,
+                  pretrain_iters=100, pretrain_lr=2e-3,
                   epochs=8, iters=150, lr=3.5e-4, eval_every=2),
-    "light": dict(arch="mobilenet_v2", weights="imagenet", height=128, width=64, scale=1.0, M=700, pretrain_epochs=20, pretrain_iters=100, pretrain_lr=3.5e-4,
+    "light": dict(arch="mobilenet_v2", weights="imagenet", height=128, width=64, scale=1.0, M=700, pretrain_epochs=20,
+                  pretrain_iters=100, pretrain_lr=3.5e-4,
                   epochs=7, iters=200, lr=3.5e-4, eval_every=7),
-    "full":  dict(arch="resnet50", weights="imagenet", height=256, width=128, scale=1.0, M=700, pretrain_epochs=80, pretrain_iters=200,
+    "full":  dict(arch="resnet50", weights="imagenet", height=256, width=128, scale=1.0, M=700, pretrain_epochs=80,
+                  pretrain_iters=200,
                   pretrain_lr=3.5e-4, epochs=80, iters=400, lr=3.5e-4, eval_every=1),
 }
-PROFILES = {"paper": dict(lam=0.5, neck="bn", source_triplet="hinge", warmup=0.125, target_forwards=True, camera_aware=True,
+PROFILES = {"paper": dict(lam=0.5, neck="bn", source_triplet="hinge", warmup=0.125, target_forwards=True,
+                          camera_aware=True,
                           erase_fill="released", erase_law="uniform")}
-PROFILES["text-only"] = PROFILES["paper"] | dict(warmup=0., target_forwards=False, erase_fill="mean", erase_law="log-uniform")
+PROFILES["text-only"] = PROFILES["paper"] | dict(warmup=0., target_forwards=False, erase_fill="mean",
+    erase_law="log-uniform")
 PROFILES["released"] = PROFILES["paper"] | dict(lam=1., source_triplet="softmax")
 FORMER = {"text-only": "paper"} # profile → what it was called in records without `erase_law`
 
@@ -154,11 +188,17 @@ def check_shares(
 ):
     "A ConfigError where the processes cannot share the batch, or where `bn_batch` does not divide their shares."
     n, identities, bn_batch = p["processes"], p["batch"]//p["instances"], p["bn_batch"]
-    if p["batch"] % p["instances"]: raise ConfigError(f"batch = {p['batch']} is no multiple of instances = {p['instances']}: change one of them.")
-    if identities % n: raise ConfigError(f"processes = {n} does not divide the {identities} identities of a batch (batch = {p['batch']}, instances = {p['instances']}): choose a divisor.")
-    if bn_batch and p["bn"] == "sync" and bn_batch != p["batch"]: raise ConfigError(f"bn_batch = {bn_batch} with bn = 'sync', which takes all {p['batch']} images of a batch: leave one of them out.")
+    if p["batch"] % p["instances"]:
+        raise ConfigError(f"batch = {p['batch']} is no multiple of instances = {p['instances']}: change one of them.")
+    if identities % n:
+        raise ConfigError(f"processes = {n} does not divide the {identities} identities of a batch (batch = "
+                          f"{p['batch']}, instances = {p['instances']}): choose a divisor.")
+    if bn_batch and p["bn"] == "sync" and bn_batch != p["batch"]:
+        raise ConfigError(f"bn_batch = {bn_batch} with bn = 'sync', which takes all {p['batch']} images of a batch: "
+                          "leave one of them out.")
     if bn_batch and p["bn"] == "local" and p["batch"]//n % bn_batch:
-        raise ConfigError(f"bn_batch = {bn_batch} does not divide the {p['batch']//n} images that each of {n} processes has of a batch: choose a divisor, or fewer processes.")
+        raise ConfigError(f"bn_batch = {bn_batch} does not divide the {p['batch']//n} images that each of {n} "
+                          "processes has of a batch: choose a divisor, or fewer processes.")
 
 # %% ../nbs/core/00_config.ipynb #036fe67e
 TYPES = {t.__name__: t for t in (bool, int, float, str)} # of annotations that a module keeps as text
@@ -167,13 +207,17 @@ def _checked(name, value, f):
     "`value` as the field `f` wants it, else a ConfigError."
     typ, md, shown = f.type if isinstance(f.type, type) else TYPES[f.type], f.metadata, reprlib.repr(value)
     if typ is bool and isinstance(value, str) and value.lower() in ("true", "false"): value = value.lower() == "true"
-    if typ is float and isinstance(value, int) and not isinstance(value, bool): value = float(value) if abs(value) < 2**1000 else math.inf
+    if typ is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) < 2**1000 else math.inf
     if typ is str and isinstance(value, os.PathLike): value = os.fspath(value)
     if not isinstance(value, typ) or (isinstance(value, bool) and typ is not bool):
-        raise ConfigError(f"parameter {name} = {shown} is of type {type(value).__name__}: give a value of type {typ.__name__}.")
+        raise ConfigError(f"parameter {name} = {shown} is of type {type(value).__name__}: give a value of type "
+                          f"{typ.__name__}.")
     if typ is str and any(c < " " or "\ud800" <= c <= "\udfff" for c in value):
-        raise ConfigError(f"parameter {name} = {shown} holds a control character or bytes that are no UTF-8: leave them out.")
-    if typ is float and not math.isfinite(value): raise ConfigError(f"parameter {name} = {shown} is not a finite number: give one.")
+        raise ConfigError(f"parameter {name} = {shown} holds a control character or bytes that are no UTF-8: leave "
+                          "them out.")
+    if typ is float and not math.isfinite(value):
+        raise ConfigError(f"parameter {name} = {shown} is not a finite number: give one.")
     if md["choices"] and value not in md["choices"]:
         raise ConfigError(f"parameter {name} = {shown} is unknown: choose one of {', '.join(map(str, md['choices']))}.")
     if (md["low"] is not None and value < md["low"]) or (md["high"] is not None and value > md["high"]):
@@ -184,30 +228,37 @@ def _checked(name, value, f):
 # %% ../nbs/core/00_config.ipynb #2981e9e5
 def _named(table, kind, name):
     "`table[name]`, else a ConfigError that lists the names."
-    if not isinstance(name, str) or name not in table: raise ConfigError(f"{kind} {reprlib.repr(name)} is unknown: choose one of {', '.join(table)}.")
+    if not isinstance(name, str) or name not in table:
+        raise ConfigError(f"{kind} {reprlib.repr(name)} is unknown: choose one of {', '.join(table)}.")
     return table[name]
 
 def _unknown(name, known, method):
     "The ConfigError about a parameter nobody knows, with the known ones that are spelled or described like it."
     words = [w for w in str(name)[:40].lower().split("_") if len(w) > 3]
-    def likeness(k): return difflib.SequenceMatcher(None, str(name)[:40].lower(), k.lower()).ratio() + sum(w in known[k].metadata["doc"].lower() for w in words)/2
+    def likeness(k):
+        return difflib.SequenceMatcher(None, str(name)[:40].lower(),
+                                       k.lower()).ratio() + sum(w in known[k].metadata["doc"].lower() for w in words)/2
     near = sorted(known, key=likeness, reverse=True)[:3]
-    return ConfigError(f"parameter {reprlib.repr(name)} is unknown to method {reprlib.repr(method)}: did you mean {', '.join(near[:-1])} or {near[-1]}? nbs/core/00_config.ipynb lists them all.")
+    return ConfigError(f"parameter {reprlib.repr(name)} is unknown to method {reprlib.repr(method)}: did you mean "
+                       f"{', '.join(near[:-1])} or {near[-1]}? nbs/core/00_config.ipynb lists them all.")
 
 def resolve(
     given:dict,            # parameter → value; None counts as not given
     Params:type|None=None, # the method's own parameters, a dataclass like `Core`
-    profiles:dict|None=None# name → values, the method's part of a profile; one that it lacks has its part of `paper`, a name of its own the core's
+    profiles:dict|None=None# name → values; a profile it lacks has the method's `paper`, a name of its own the core's
 ) -> "Core":
-    "The complete, checked configuration, frozen: given > profile > preset > default > rule; `.origin` tells which for each parameter."
+    """The complete, checked configuration, frozen: given > profile > preset > default > rule; `.origin` tells which for
+    each parameter."""
     cls = make_dataclass("Config", [], bases=(Params, Core) if Params else (Core,), frozen=True)
     known, given = {f.name: f for f in fields(cls)}, {k: v for k, v in given.items() if v is not None}
     for k in given:
         if k not in known: raise _unknown(k, known, given.get("method", Core.method))
     own = profiles or {}
-    profiles = {name: PROFILES.get(name, PROFILES["paper"]) | own.get(name, own.get("paper", {})) for name in [*PROFILES, *own]}
+    profiles = {name: PROFILES.get(name, PROFILES["paper"]) | own.get(name, own.get("paper", {}))
+                for name in [*PROFILES, *own]}
     layers = {"given": given, "profile": _named(profiles, "profile", given.get("profile", Core.profile)),
-              "preset": _named(PRESETS, "preset", given.get("preset", Core.preset)), "default": {k: f.default for k, f in known.items()}}
+              "preset": _named(PRESETS, "preset", given.get("preset", Core.preset)),
+              "default": {k: f.default for k, f in known.items()}}
     values, origin = {}, {}
     for k in known:
         layer = next((n for n, d in layers.items() if d.get(k) is not None), None)
@@ -226,9 +277,11 @@ def config_table(
 ):
     "A DataFrame, one row per parameter: value, where the value comes from, symbol, meaning."
     import pandas as pd   # here alone: whoever only checks a parameter need not wait for it
-    rows = [(f.name, getattr(cfg, f.name), cfg.origin[f.name], f.metadata["symbol"] and f"${f.metadata['symbol']}$", f.metadata["doc"], f.metadata["source"])
+    rows = [(f.name, getattr(cfg, f.name), cfg.origin[f.name], f.metadata["symbol"] and f"${f.metadata['symbol']}$",
+             f.metadata["doc"], f.metadata["source"])
             for f in fields(cfg)]
-    return pd.DataFrame(rows, columns=["parameter", "value", "from", "symbol", "meaning", "source of the default"]).set_index("parameter").fillna("")
+    return pd.DataFrame(rows, columns=["parameter", "value", "from", "symbol", "meaning",
+                                       "source of the default"]).set_index("parameter").fillna("")
 
 def result_params(
     cfg:Core, # a resolved configuration
@@ -245,9 +298,11 @@ def first_values(
 def identity(
     cfg:Core, # a resolved configuration
 ) -> dict:
-    "`result_params` without those that came later and have their first value, that of `bn_batch` the whole batch; a profile by its `FORMER` name."
+    """`result_params` without those that came later and have their first value, that of `bn_batch` the whole batch; a
+    profile by its `FORMER` name."""
     first = first_values(cfg) | dict(bn_batch=cfg.batch)
-    return {k: FORMER.get(v, v) if k == "profile" else v for k, v in result_params(cfg).items() if k not in first or v != first[k]}
+    return {k: FORMER.get(v, v) if k == "profile" else v for k, v in result_params(cfg).items() if k not in first
+            or v != first[k]}
 
 def params_hash(
     params:dict, # anything JSON-like with a stable repr
@@ -269,18 +324,24 @@ def code_hash(
     names:list,                # module names of the package, e.g. "losses"
     folder:str|Path|None=None, # where they are, the package's folder unless told
 ) -> str:
-    "Hash of the modules' syntax trees without docstrings, `PRESETS`, `PROFILES` and this function, the same under Python 3.11, 3.12 and 3.13; comments and layout do not count."
-    def left_out(node): return (getattr(node, "name", None) == "code_hash" or isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith(("PRESETS", "PROFILES")))
+    """Hash of the modules' syntax trees without docstrings, `PRESETS`, `PROFILES` and this function, the same under
+    Python 3.11, 3.12 and 3.13; comments and layout do not count."""
+    def left_out(node):
+        return (getattr(node, "name", None) == "code_hash" or isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]).startswith(("PRESETS", "PROFILES")))
     def plain(x):
         if isinstance(x, list): return [plain(v) for v in x]
         if not isinstance(x, ast.AST): return repr(x)
-        return [type(x).__name__, *([k, plain(v)] for k, v in ast.iter_fields(x) if v not in (None, []))]   # empty fields come and go with Python's versions
+        # empty fields come and go with Python's versions
+        return [type(x).__name__, *([k, plain(v)] for k, v in ast.iter_fields(x) if v not in (None, []))]
     digest = hashlib.sha256()
     for name in names:
-        tree = ast.parse((Path(folder or Path(__file__).parent)/f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        tree = ast.parse((Path(folder
+                               or Path(__file__).parent)/f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
         tree.body = [node for node in tree.body if not left_out(node)]
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef|ast.ClassDef|ast.Module) and ast.get_docstring(node) is not None: node.body = node.body[1:]
+            if isinstance(node, ast.FunctionDef|ast.ClassDef|ast.Module) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
         digest.update(repr(plain(tree)).encode())
     return digest.hexdigest()[:12]
 
@@ -291,7 +352,8 @@ def rests_on(
     module:str,    # e.g. "lf2.methods.mmt"
     core:list=(),  # modules that are hashed anyway
 ) -> list:
-    "The modules of the package that `module` imports, itself first and imports of imports too, without those of `core` and `NEUTRAL`."
+    """The modules of the package that `module` imports, itself first and imports of imports too, without those of
+    `core` and `NEUTRAL`."""
     top, found, open_ = Path(__file__).parent, [], [module.removeprefix("lf2.")]
     while open_:
         name = open_.pop(0)

@@ -54,8 +54,10 @@ class BadImages(DataError):
     "Images that cannot be decoded; `.files` maps every path to the reason."
     def __init__(self, files):
         self.files = files
-        shown = ", ".join(printable(f"{p} ({why})") for p, why in list(files.items())[:10]) + (f" and {len(files)-10} more" if len(files) > 10 else "")
-        super().__init__(f"{len(files)} unreadable image(s): {shown}; mend or remove them, or leave them out with on_bad_image='skip'.")
+        shown = ", ".join(printable(f"{p} ({why})")
+            for p, why in list(files.items())[:10]) + (f" and {len(files)-10} more" if len(files) > 10 else "")
+        super().__init__(f"{len(files)} unreadable image(s): {shown}; mend or remove them, or leave them out with "
+                         "on_bad_image='skip'.")
 
 class DataWarning(UserWarning):
     "Something unusual that does not stop the load."
@@ -63,7 +65,8 @@ class DataWarning(UserWarning):
 def warn(text): warnings.warn(printable(text), DataWarning, stacklevel=3)
 
 # %% ../nbs/core/05_data.ipynb #4facb576
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR,
+           "lanczos": Image.Resampling.LANCZOS}
 PIXELS = 2**25 # the largest image that is decoded
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -74,7 +77,8 @@ def decode_image(
 ) -> np.ndarray: # uint8 (3, H, W)
     "One upright RGB image, resized; any failure of Pillow passes through."
     with Image.open(path) as im:
-        if im.width*im.height > PIXELS: raise ValueError(f"{im.width} × {im.height} pixels exceed the limit of {PIXELS:,}")
+        if im.width*im.height > PIXELS:
+            raise ValueError(f"{im.width} × {im.height} pixels exceed the limit of {PIXELS:,}")
         if im.mode in ("I", "F"): raise ValueError(f"pixels of 32 bits (mode {im.mode})")
         if im.mode.startswith("I;16"): im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
         im = ImageOps.exif_transpose(im).convert("RGB")
@@ -91,7 +95,8 @@ def decode_images(
     def one(i):
         try: images[i] = decode_image(paths[i], height, width, resample)
         except Image.UnidentifiedImageError: bad[i] = "not an image"
-        except Exception as e: bad[i] = f"{type(e).__name__}: {e}" if not isinstance(e, OSError | ValueError) else str(e)
+        except Exception as e:
+            bad[i] = f"{type(e).__name__}: {e}" if not isinstance(e, OSError | ValueError) else str(e)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool: list(pool.map(one, range(len(paths))))
     return images, dict(sorted(bad.items()))
 
@@ -107,7 +112,8 @@ class Split:
     on_bad_image:str="raise" # "raise", or "skip": leave unreadable images out and say so
     resample:str="bicubic"   # one of `FILTERS`
     times:np.ndarray=None    # frame number of each image, −1 unknown (everywhere, unless told)
-    poses:np.ndarray=None    # float32 (N, 18, 2) key points (row, column), shares of height and width, NaN missing; None where there are none
+    # float32 (N, 18, 2) key points (row, column), shares of height and width, NaN missing; None where there are none
+    poses:np.ndarray=None
 
     def __post_init__(self):
         times = [-1]*len(self.pids) if self.times is None else self.times
@@ -118,14 +124,16 @@ class Split:
     def take(self, idx):
         "The rows `idx` (integers, slice or mask) as a new split."
         idx = np.arange(len(self))[idx]
-        return Split(self.name, self.pids[idx], self.camids[idx], None if self.paths is None else [self.paths[i] for i in idx],
+        return Split(self.name, self.pids[idx], self.camids[idx], None if self.paths is None
+                     else [self.paths[i] for i in idx],
                      None if self.scenes is None else self.scenes.take(idx), self.on_bad_image, self.resample,
                      self.times[idx], None if self.poses is None else self.poses[idx])
 
     def key(self, height, width):
         "A name for the pixels at this size; another name whenever they could differ."
         if self.scenes is not None:
-            what = [fingerprint(self.scenes), code_hash(["synthetic"]), torch.__version__, torch.backends.cpu.get_cpu_capability()]
+            what = [fingerprint(self.scenes), code_hash(["synthetic"]), torch.__version__,
+                    torch.backends.cpu.get_cpu_capability()]
         else:
             stats = [(str(p.absolute()), s.st_size, s.st_mtime_ns) for p in self.paths for s in [p.stat()]]
             what = [stats, self.resample, PIL.__version__, code_hash(["data"])]
@@ -142,7 +150,7 @@ def decode(self:Split, height, width, idx=None):
 
 @patch
 def drop(self:Split, bad):
-    "Take the rows of `bad` = {row: reason} out, in place, with a warning; raises BadImages unless `on_bad_image` is \"skip\"."
+    "Takes the rows of `bad` = {row: reason} out, with a warning; BadImages unless `on_bad_image` is \"skip\"."
     error = BadImages({self.paths[i]: why for i, why in bad.items()})
     if self.on_bad_image != "skip" or len(bad) == len(self): raise error
     warn(f"{self.name}: left out {str(error).split('; mend')[0]}.")
@@ -152,7 +160,8 @@ def drop(self:Split, bad):
 
 @patch
 def read(self:Split, height, width, idx=None):
-    "Pixels uint8 (N, 3, H, W), of the rows `idx` if given; unreadable images raise, or leave the split (never when `idx` names them)."
+    """Pixels uint8 (N, 3, H, W), of the rows `idx` if given; unreadable images raise, or leave the split (never when
+    `idx` names them)."""
     images, bad = self.decode(height, width, idx)
     if bad and idx is not None: raise BadImages({self.paths[i]: why for i, why in bad.items()})
     return images[self.drop(bad)] if bad else images
@@ -176,11 +185,13 @@ class ReIDDataset:
     def cannot_evaluate(self):
         "Why nothing can be measured, as a clause; empty where it can."
         if self.unmeasured: return self.unmeasured
-        if missing := [s for s in ("query", "gallery") if not len(self.splits[s])]: return f"it has no {' and no '.join(missing)} images"
+        if missing := [s for s in ("query", "gallery") if not len(self.splits[s])]:
+            return f"it has no {' and no '.join(missing)} images"
         if len(lonely_queries(self.query, self.gallery)) < len(self.query): return ""
         tested = np.concatenate([self.query.camids, self.gallery.camids])
         if len(set(tested.tolist())) > 1: return "no query has a match in another camera"
-        return "all its images come from one camera, so no query has a match in another: if cameras are unknown, leave (?P<cam>…) out of `pattern`"
+        return ("all its images come from one camera, so no query has a match in another: if cameras are unknown, "
+                "leave (?P<cam>…) out of `pattern`")
 
     def summary(self):
         "The field's usual table: ids, distractor ids, images and cameras of each split."
@@ -196,19 +207,22 @@ class ReIDDataset:
 
     def _repr_markdown_(self):
         head = f"**{self.name}**\n\n| split | ids | distractor ids | images | cameras |\n|:--|--:|--:|--:|--:|\n"
-        rows = "".join(f"| {row.Index} | " + " | ".join(f"{v:,}" for v in row[1:]) + " |\n" for row in self.summary().itertuples())
+        rows = "".join(f"| {row.Index} | " + " | ".join(f"{v:,}" for v in row[1:]) + " |\n"
+                       for row in self.summary().itertuples())
         return head + rows + (f"\n*{self.note}*\n" if self.note else "")
 
 # %% ../nbs/core/05_data.ipynb #a4b14c6a
 @patch
 def first_ids(self:ReIDDataset, n):
-    "The first `n` identities of train and query, the gallery images of those queries; of unlabelled images 16 n, evenly spread."
+    """The first `n` identities of train and query, the gallery images of those queries; of unlabelled images 16 n,
+    evenly spread."""
     def lowest(s):
         if len(s) and (s.pids == -2).all(): return np.unique(np.linspace(0, len(s)-1, min(len(s), 16*n)).astype(int))
         return np.isin(s.pids, np.unique(s.pids[s.pids >= 0])[:n])
     query = self.query.take(lowest(self.query))
     note = " ".join(filter(None, [self.note, f"Cut to the first {n} identities: metrics are not comparable."]))
-    return ReIDDataset(self.name, self.train.take(lowest(self.train)), query, self.gallery.take(np.isin(self.gallery.pids, query.pids)),
+    return ReIDDataset(self.name, self.train.take(lowest(self.train)), query,
+                       self.gallery.take(np.isin(self.gallery.pids, query.pids)),
                        note, self.one_camera, self.unmeasured)
 
 # %% ../nbs/core/05_data.ipynb #b10ad476
@@ -220,13 +234,15 @@ def synthetic_dataset(
     "One network of the embedded benchmark, not yet drawn; times and key points are known."
     part = dict(seed=seed, scale=scale, ids=ids)
     scenes = {s: draw_scenes(name, s, **part, local_detail=local_detail) for s in ("train", "query", "gallery")}
-    def more(s, x): return dict(times=draw_times(name, s, **part), poses=draw_poses(name, s, x, **part, noise=pose_noise))
+    def more(s, x):
+        return dict(times=draw_times(name, s, **part), poses=draw_poses(name, s, x, **part, noise=pose_noise))
     return ReIDDataset(name, *(Split(s, x.pids, x.camids - 1, scenes=x, **more(s, x)) for s, x in scenes.items()))
 
 @patch
 def masks(self:Split, height, width):
     "Silhouettes bool (N, H, W); only the drawn benchmark knows them."
-    if self.scenes is None: raise DataError(f"split {self.name!r} comes from files, which have no silhouettes: use syn-market or syn-duke.")
+    if self.scenes is None:
+        raise DataError(f"split {self.name!r} comes from files, which have no silhouettes: use syn-market or syn-duke.")
     return render_masks(self.scenes, height, width)
 
 # %% ../nbs/core/05_data.ipynb #b3488e08
@@ -250,7 +266,8 @@ def contact_sheet(
         if colours is not None and colours[i] is not None:
             sheet[y-frame:y+h+frame, x-frame:x+w+frame] = np.round(255*np.array(to_rgb(colours[i])))
         sheet[y:y+h, x:x+w] = im.transpose(1, 2, 0)
-        if titles is not None: ax.text(x + w/2, y - 1.5*frame, titles[i], ha="center", va="bottom", fontsize=11*inches/.6*.75)
+        if titles is not None:
+            ax.text(x + w/2, y - 1.5*frame, titles[i], ha="center", va="bottom", fontsize=11*inches/.6*.75)
     ax.imshow(sheet, interpolation="nearest"); ax.axis("off")
     plt.close(fig)
     return fig
@@ -263,7 +280,8 @@ def export_market(
 ) -> Path:
     "Write `dataset` as JPEGs (quality 95, 4:4:4) in the Market-1501 layout."
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()): raise DataError(f"export folder {folder} is not empty: name a new one.")
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"export folder {folder} is not empty: name a new one.")
     def save(job): Image.fromarray(job[1].transpose(1, 2, 0)).save(job[0], quality=95, subsampling=0)
     for split, sub in zip(dataset.splits.values(), ("bounding_box_train", "query", "bounding_box_test"), strict=True):
         (folder/sub).mkdir(parents=True)
@@ -279,15 +297,23 @@ def listed_names(
     folder,  # of the images
     table    # CSV file in it, or anywhere: path below `folder`, pid, and cam if it is known
 ) -> list: # (path, pid text or None, camera text or None)
-    "Identity and camera of every image in `folder`, from a table such as `lf2.search.write_people` writes; pid −1 leaves an image out."
+    """Identity and camera of every image in `folder`, from a table such as `lf2.search.write_people` writes; pid −1
+    leaves an image out."""
     try: rows = pd.read_csv(Path(folder)/table, dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
-    except (OSError, ValueError) as e: raise DataError(f"pattern {printable(table)!r} is no table that can be read ({' '.join(str(e).split())}): "
-                                                       "give a CSV file of path, pid and cam, or a regular expression.") from e
-    if missing := [c for c in ("path", "pid") if c not in rows]: raise DataError(f"table {printable(table)} has no column {missing[0]}: give path, pid and cam.")
-    told = {path: (pid or None, cam or None) for path, pid, cam in zip(rows.path, rows.pid, rows.get("cam", [""]*len(rows)), strict=True)}
+    except (OSError, ValueError) as e:
+        raise DataError(f"pattern {printable(table)!r} is no table that can be read ({' '.join(str(e).split())}): "
+                                                       "give a CSV file of path, pid and cam, "
+                        "or a regular expression.") from e
+    if missing := [c for c in ("path", "pid") if c not in rows]:
+        raise DataError(f"table {printable(table)} has no column {missing[0]}: give path, pid and cam.")
+    told = {path: (pid or None, cam or None)
+            for path, pid, cam in zip(rows.path, rows.pid, rows.get("cam", [""]*len(rows)), strict=True)}
     paths = {p.relative_to(folder).as_posix(): p for p in list_images(folder)}
-    for wrong, what in ((told.keys() - paths.keys(), "names {} images that are not there"), (paths.keys() - told.keys(), "does not name {} images")):
-        if wrong: raise DataError(f"table {printable(table)} {what.format(len(wrong))} (first: {printable(min(wrong))}): mend it; pid −1 leaves an image out.")
+    for wrong, what in ((told.keys() - paths.keys(), "names {} images that are not there"),
+                        (paths.keys() - told.keys(), "does not name {} images")):
+        if wrong:
+            raise DataError(f"table {printable(table)} {what.format(len(wrong))} (first: {printable(min(wrong))}): "
+                            "mend it; pid −1 leaves an image out.")
     return [(p, *told[name]) for name, p in paths.items()]
 
 # %% ../nbs/core/05_data.ipynb #215b28f9
@@ -300,14 +326,18 @@ def _raise(e): raise e
 def list_images(
     folder # searched with its subfolders
 ) -> list:
-    "Image files below `folder`, sorted; hidden files and other types are passed over; what is no file in the folder is a DataError."
+    """Image files below `folder`, sorted; hidden files and other types are passed over; what is no file in the folder
+    is a DataError."""
     found, home = [], os.path.realpath(folder) + os.sep
     for here, folders, files in os.walk(folder, onerror=_raise):
         for p in sorted(Path(here, f) for f in folders if os.path.islink(os.path.join(here, f))):
             warn(f"{p} is a link to a folder and was not entered: copy the images it leads to, if there are any.")
         found += [p for f in files if (p := Path(here, f)).suffix.lower() in SUFFIXES and not f.startswith(".")]
-    odd = sorted(printable(p) for p in found if not p.is_file() or (p.is_symlink() and not os.path.realpath(p).startswith(home)))
-    if odd: raise DataError(f"{len(odd)} of {len(found)} images below {printable(folder)} are no files in it but pipes, broken links or links that lead out of it "
+    odd = sorted(printable(p) for p in found if not p.is_file()
+                 or (p.is_symlink() and not os.path.realpath(p).startswith(home)))
+    if odd:
+        raise DataError(f"{len(odd)} of {len(found)} images below {printable(folder)} are no files in it but pipes, "
+                        "broken links or links that lead out of it "
                             f"(first: {', '.join(odd[:3])}): put the files themselves there.")
     return sorted(found)
 
@@ -323,7 +353,8 @@ def match_name(
 def limited(
     message:str # of the DataError
 ):
-    "Inside, more than `PATIENCE` seconds are a DataError; in the main thread of a system that has timers, else there is no limit."
+    """Inside, more than `PATIENCE` seconds are a DataError; in the main thread of a system that has timers, else there
+    is no limit."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"): yield; return
     def over(*_): raise DataError(message)
     before = signal.signal(signal.SIGALRM, over)
@@ -335,21 +366,25 @@ def limited(
 
 def parse_names(
     folder,     # paths are matched relative to it
-    pattern:str # regular expression; groups pid and cam, and time, or seq and frame, all optional; or a table, see `listed_names`
+    pattern:str # regular expression; groups pid, cam, time, or seq and frame, all optional; or a table, `listed_names`
 ) -> list: # (path, and text or None of each of `GROUPS`)
     "Identity, camera and time of every image in `folder`, from its name."
     if str(pattern).endswith(".csv"): return listed_names(folder, pattern)
     try: known = set(re.compile(pattern).groupindex)
     except re.error as e: raise DataError(f"pattern {pattern!r} is not a regular expression ({e}): mend it.") from e
-    if known - set(GROUPS): raise DataError(f"pattern {pattern!r} has the groups {', '.join(sorted(known))}: name them pid and cam, and time, or seq and frame.")
+    if known - set(GROUPS):
+        raise DataError(f"pattern {pattern!r} has the groups {', '.join(sorted(known))}: name them pid and cam, and "
+                        "time, or seq and frame.")
     paths, found = list_images(folder), []
     for p in paths:
         name = p.relative_to(folder).as_posix()
         with limited(f"pattern {pattern!r} had not decided on the name {printable(name)!r} after {PATIENCE:g} seconds: "
-                     "simplify it; a repetition inside a repetition, such as (a+)+, may try for ever."): found.append(match_name(name, pattern))
+                     "simplify it; a repetition inside a repetition, such as (a+)+, may try for ever."):
+            found.append(match_name(name, pattern))
     wrong = [printable(p) for p, m in zip(paths, found, strict=True) if m is None]
     if wrong: raise DataError(f"{len(wrong)} of {len(paths)} image names do not match the pattern {pattern!r} "
-                              f"(first: {', '.join(wrong[:3])}): remove those files or give the pattern= of your names.")
+                              f"(first: {', '.join(wrong[:3])}): remove those files or give the pattern= "
+                        "of your names.")
     return [(p, *m) for p, m in zip(paths, found, strict=True)]
 
 # %% ../nbs/core/05_data.ipynb #e2f64cdd
@@ -367,14 +402,18 @@ def frame_numbers(
 ) -> dict: # split → int64 (N,) frame numbers, −1 unknown
     "Times from names: `time` as it is, `frame` after the camera's earlier sequences."
     stamps = {s: [row[2:] if len(row) == 6 else (None,)*4 for row in rows] for s, rows in parts.items()}
-    wrong = {v for rows in stamps.values() for row in rows for v in row[1:] if v is not None and not re.fullmatch(r"\d{1,18}", v)}
-    if wrong: raise DataError(f"the groups time, seq and frame of `pattern` must find digits, not {printable(min(wrong))[:60]!r}: mend it.")
+    wrong = {v for rows in stamps.values() for row in rows for v in row[1:] if v is not None
+             and not re.fullmatch(r"\d{1,18}", v)}
+    if wrong:
+        raise DataError("the groups time, seq and frame of `pattern` must find digits, not "
+                        f"{printable(min(wrong))[:60]!r}: mend it.")
     last = {}
     for cam, seq, frame, _ in stamps.get("train", []):
         if frame is not None: last[cam, int(seq or 0)] = max(int(frame), last.get((cam, int(seq or 0)), 0))
     def number(cam, seq, frame, time):
         if time is not None: return int(time)
-        return -1 if frame is None else int(frame) + sum(n for (c, s), n in last.items() if c == cam and s < int(seq or 0))
+        return -1 if frame is None else int(frame) + sum(n for (c, s), n in last.items() if c == cam
+            and s < int(seq or 0))
     return {s: np.array([number(*row) for row in rows], np.int64) for s, rows in stamps.items()}
 
 # %% ../nbs/core/05_data.ipynb #8f1be914
@@ -387,32 +426,40 @@ def read_msmt17(base):
     "MSMT17: list files of `path label`; images in train and test (mask_train_v2 and mask_test_v2 in version 2)."
     def rows(lists, *homes):
         home = next((base/h for h in homes if (base/h).is_dir()), base/homes[0])
-        lines = [line.split() for name in lists for line in (base/name).read_text(errors="surrogateescape").splitlines() if line.strip()]
-        bad = [" ".join(line) for line in lines if len(line) != 2 or ".." in Path(line[0]).parts or Path(line[0]).is_absolute() or line[0].count("_") < 3]
-        if bad: raise DataError(f"{len(bad)} of {len(lines)} lines in {', '.join(lists)} are not `path label`, with MSMT17's names and paths below {home.name} "
+        lines = [line.split() for name in lists
+                 for line in (base/name).read_text(errors="surrogateescape").splitlines() if line.strip()]
+        bad = [" ".join(line) for line in lines if len(line) != 2 or ".." in Path(line[0]).parts
+               or Path(line[0]).is_absolute() or line[0].count("_") < 3]
+        if bad:
+            raise DataError(f"{len(bad)} of {len(lines)} lines in {', '.join(lists)} are not `path label`, with "
+                            f"MSMT17's names and paths below {home.name} "
                                 f"(first: {printable(bad[0])[:120]}): mend the list.")
         gone = [printable(home/file) for file, _ in lines if not (home/file).is_file()]
         if gone: raise MissingData(f"{len(gone)} of {len(lines)} files named in {', '.join(lists)} do not exist "
                                    f"(first: {', '.join(gone[:3])}): unpack the set again.")
         return [(home/file, pid, file.split("_")[2]) for file, pid in lines]
     return {"train": rows(["list_train.txt", "list_val.txt"], "train", "mask_train_v2"),
-            "query": rows(["list_query.txt"], "test", "mask_test_v2"), "gallery": rows(["list_gallery.txt"], "test", "mask_test_v2")}
+            "query": rows(["list_query.txt"], "test", "mask_test_v2"),
+            "gallery": rows(["list_gallery.txt"], "test", "mask_test_v2")}
 
 # %% ../nbs/core/05_data.ipynb #385704e2
 def read_cuhk03(base):
     "The loose CUHK03 folder: train = every identity; query and gallery = the identities of val."
-    part = {s: [(p, int(pid), "1" if int(k) <= 4 else "2") for p, pid, k, *_ in parse_names(base/s, r"^(?P<pid>\d{4})_(?P<cam>\d{2})\.")]
+    part = {s: [(p, int(pid), "1" if int(k) <= 4 else "2")
+                for p, pid, k, *_ in parse_names(base/s, r"^(?P<pid>\d{4})_(?P<cam>\d{2})\.")]
             for s in ("train", "val")}
     offset = 1 + max((pid for _, pid, _ in part["train"]), default=-1)
     train, val = part["train"], [(p, pid + offset, cam) for p, pid, cam in part["val"]]
     first = {(pid, cam): p for p, pid, cam in reversed(val)}
-    parts = {"train": train + val, "query": [r for r in val if r[0] == first[r[1:]]], "gallery": [r for r in val if r[0] != first[r[1:]]]}
+    parts = {"train": train + val, "query": [r for r in val if r[0] == first[r[1:]]],
+             "gallery": [r for r in val if r[0] != first[r[1:]]]}
     return {s: [(p, str(pid), cam) for p, pid, cam in rows] for s, rows in parts.items()}
 
 # %% ../nbs/core/05_data.ipynb #19e02ffa
 def read_folder(base, pattern=None):
     "Any folder of crops; `pattern` as in `parse_names`, Market's names unless told."
-    usual = {"train": ("bounding_box_train", "train"), "query": ("query",), "gallery": ("bounding_box_test", "gallery", "test")}
+    usual = {"train": ("bounding_box_train", "train"), "query": ("query",),
+             "gallery": ("bounding_box_test", "gallery", "test")}
     homes = {s: next((base/d for d in names if (base/d).is_dir()), None) for s, names in usual.items()}
     if not any(homes.values()): homes["train"] = base
     return {s: parse_names(d, MARKET_NAME if pattern is None else pattern) for s, d in homes.items() if d}
@@ -434,20 +481,24 @@ def assemble(
     pid_of, cam_of = (number_names({row[i] for rows in parts.values() for row in rows}) for i in (1, 2))
     one_camera = None in {row[2] for rows in parts.values() for row in rows}
     shift = min(cam_of[c] for c in cam_of if c is not None) if not one_camera else 0
-    if one_camera: warn(f"{name}: camera unknown, one camera is assumed; evaluation leaves out only the query image itself.")
+    if one_camera:
+        warn(f"{name}: camera unknown, one camera is assumed; evaluation leaves out only the query image itself.")
     parts = {s: [row for row in rows if row[1] is None or pid_of[row[1]] != -1] for s, rows in parts.items()}
     times = frame_numbers(parts)
     def split(s):
         rows = parts.get(s, [])
         paths, pids = [r[0] for r in rows], [pid_of[r[1]] for r in rows]
-        return Split(s, pids, [0]*len(rows) if one_camera else [cam_of[r[2]] - min(shift, 1) for r in rows], paths, times=times.get(s), **kw)
+        return Split(s, pids, [0]*len(rows) if one_camera else [cam_of[r[2]] - min(shift, 1) for r in rows], paths,
+                     times=times.get(s), **kw)
     data = ReIDDataset(name, split("train"), split("query"), split("gallery"), one_camera=one_camera)
     tested = data.query.paths + data.gallery.paths
-    if one_camera and tested: data.query.camids, data.gallery.camids = np.split(picture_numbers(tested), [len(data.query)])
+    if one_camera and tested:
+        data.query.camids, data.gallery.camids = np.split(picture_numbers(tested), [len(data.query)])
     if -2 in np.concatenate([data.query.pids, data.gallery.pids]):
         why = "the identities of its query or gallery images are unknown, so both are left out: name them in `pattern`"
         warn(f"{name}: nothing can be measured, for {why}.")
-        data = ReIDDataset(name, data.train, data.query.take(slice(0)), data.gallery.take(slice(0)), one_camera=one_camera, unmeasured=why)
+        data = ReIDDataset(name, data.train, data.query.take(slice(0)), data.gallery.take(slice(0)),
+                           one_camera=one_camera, unmeasured=why)
     return data
 
 # %% ../nbs/core/05_data.ipynb #44714a62
@@ -458,7 +509,8 @@ PUBLISHED = { # split → ids, distractor ids, images, cameras
 NOTES = {
     "dukemtmc-reid": "DukeMTMC-reID was withdrawn by its authors in 2019 over the consent of the people in it.",
     "cuhk03": "The loose CUHK03 folder follows no published protocol: results on it are not CUHK03 results. "
-              "Its query and gallery people are among the training ones, so they validate a transfer, not a training on this set."}
+              "Its query and gallery people are among the training ones, so they validate a transfer, not a training "
+              "on this set."}
 
 def check_counts(dataset):
     "Warn where a named data set differs from its published counts."
@@ -477,8 +529,11 @@ def lonely_queries(query, gallery):
 def check_matches(dataset):
     "Warn about queries that cannot be answered."
     alone = lonely_queries(dataset.query, dataset.gallery)
-    if alone and len(alone) == len(dataset.query): return warn(f"{dataset.name}: nothing can be measured, for {dataset.cannot_evaluate}.")
-    if alone: warn(f"{dataset.name}: {len(alone)} of {len(dataset.query)} queries have no match in another camera and cannot be answered "
+    if alone and len(alone) == len(dataset.query):
+        return warn(f"{dataset.name}: nothing can be measured, for {dataset.cannot_evaluate}.")
+    if alone:
+        warn(f"{dataset.name}: {len(alone)} of {len(dataset.query)} queries have no match in another camera and cannot "
+             "be answered "
                    f"(first: {dataset.query.paths[alone[0]]}); add the missing gallery images or remove the queries.")
 
 # %% ../nbs/core/05_data.ipynb #8c61872f
@@ -489,19 +544,24 @@ def read_poses(
 ) -> np.ndarray: # float32 (N, 18, 2), shares of height and width, NaN missing
     "Key points of a split's images from an estimator's file; a line that does not fit is a DataError."
     try: lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as e: raise MissingData(f"poses = {printable(file)!r} cannot be read ({' '.join(str(e).split())}): give a text file, one line per image.") from e
+    except (OSError, ValueError) as e:
+        raise MissingData(f"poses = {printable(file)!r} cannot be read ({' '.join(str(e).split())}): give a text file, "
+                          "one line per image.") from e
     found = {}
     for i, line in enumerate(lines, 1):
         path, *numbers = line.split("\t" if "\t" in line else None) or [""]
         if not path: continue
         try: found[path] = np.array([float(v) for v in numbers], np.float32).reshape(len(JOINTS), 2)
-        except ValueError: raise DataError(f"line {i} of {printable(file)} is no path with {2*len(JOINTS)} numbers after it ({printable(line)[:80]}): "
+        except ValueError:
+            raise DataError(f"line {i} of {printable(file)} is no path with {2*len(JOINTS)} numbers after it "
+                            f"({printable(line)[:80]}): "
                                            "write `path row column row column …`.") from None
     poses = np.full((len(split), len(JOINTS), 2), np.nan, np.float32)
     for i, p in enumerate(split.paths):
         if (points := found.get(p.relative_to(base).as_posix())) is None: continue
         with Image.open(p) as im: share = points/(im.height, im.width)
-        poses[i] = np.where(np.isfinite(share).all(1, keepdims=True) & (share >= 0).all(1, keepdims=True), np.minimum(share, np.float32(1 - 1e-6)), np.nan)
+        poses[i] = np.where(np.isfinite(share).all(1, keepdims=True) & (share >= 0).all(1, keepdims=True),
+                            np.minimum(share, np.float32(1 - 1e-6)), np.nan)
     return poses
 
 # %% ../nbs/core/05_data.ipynb #b811b138
@@ -511,7 +571,8 @@ HOMES = { # usual folder names, what must lie inside
     "msmt17":        (["MSMT17", "MSMT17_V1", "MSMT17_V2", "msmt17"], "list_train.txt"),
     "cuhk03":        (["labeled", "cuhk03/labeled", "CUHK03/labeled", "cuhk03"], "val"),
     "folder":        ([], "")}
-READERS = {"market1501": read_market, "dukemtmc-reid": read_market, "msmt17": read_msmt17, "cuhk03": read_cuhk03, "folder": read_folder}
+READERS = {"market1501": read_market, "dukemtmc-reid": read_market, "msmt17": read_msmt17, "cuhk03": read_cuhk03,
+           "folder": read_folder}
 
 def did_you_mean(
     name:str,  # not a data set's
@@ -519,7 +580,8 @@ def did_you_mean(
 ) -> str:
     "A question with the nearest name, or nothing: case, hyphens and underscores aside, then by spelling."
     def plain(text): return re.sub(r"[\W_]", "", text).lower()
-    by = {plain(k): k for k in known} | {"duke": "dukemtmc-reid", "dukemtmc": "dukemtmc-reid", "market": "market1501", "msmt": "msmt17"}
+    by = {plain(k): k for k in known} | {"duke": "dukemtmc-reid", "dukemtmc": "dukemtmc-reid", "market": "market1501",
+                                         "msmt": "msmt17"}
     near = difflib.get_close_matches(plain(name), by, 1, .7)
     return f"did you mean {by[near[0]]!r}? Else " if near else ""
 
@@ -527,14 +589,16 @@ def attach_poses(data, file, base):
     "Key points of every split from `file`; a file that knows none of the images is a DataError."
     for s in data.splits.values(): s.poses = read_poses(file, base, s)
     if all(np.isnan(s.poses).all() for s in data.splits.values()):
-        raise DataError(f"poses = {printable(file)!r} has no key point for any image below {base}: write paths as they are below that folder.")
+        raise DataError(f"poses = {printable(file)!r} has no key point for any image below {base}: write paths as they "
+                        "are below that folder.")
 
 def find_root(
     name:str, # data set
     root      # its folder or the one above
 ) -> Path:
     "The folder that holds the data set `name`."
-    if root is None: raise MissingData(f"data set {name!r} needs its folder: give root (in a run: source_root or target_root).")
+    if root is None:
+        raise MissingData(f"data set {name!r} needs its folder: give root (in a run: source_root or target_root).")
     homes, inside = HOMES[name]
     places = [Path(root).expanduser()/h for h in ["", *homes]]
     for place in places:
@@ -546,8 +610,8 @@ def find_root(
 def load_dataset(
     name:str,                # "market1501", "dukemtmc-reid", "msmt17", "cuhk03", "folder", "syn-market", "syn-duke"
     root=None,               # the data set's folder or the one above; nothing for syn-*
-    pattern:str|None=None,   # folder only: regular expression with groups pid and cam, and time, or seq and frame, all optional
-    on_bad_image:str="raise",# unreadable images: "raise" with the list, or "skip" them and say so, when pixels are first read
+    pattern:str|None=None,   # folder only: regular expression; groups pid, cam, time, or seq and frame, all optional
+    on_bad_image:str="raise",# unreadable images: "raise" with the list, or "skip" them and say so, at the first reading
     resample:str="bicubic",  # one of `FILTERS`
     seed:int=0, scale:float=1., local_detail:str="default", # syn-* only: see `lf2.synthetic.draw_scenes`
     ids:int|None=None,       # keep the first so many identities per split, after the counts were checked
@@ -556,14 +620,22 @@ def load_dataset(
 ) -> ReIDDataset:
     "Any data set, checked."
     known = [*READERS, *NETWORKS]
-    if name not in known: raise DataError(f"data set {printable(name)!r} is unknown: {did_you_mean(str(name), known)}choose one of {', '.join(known)}.")
-    if on_bad_image not in ("raise", "skip"): raise DataError(f"on_bad_image = {on_bad_image!r} is unknown: choose 'raise' or 'skip'.")
-    if resample not in FILTERS: raise DataError(f"resample = {resample!r} is unknown: choose one of {', '.join(FILTERS)}.")
-    if name in NETWORKS: return synthetic_dataset(name, seed=seed, scale=scale, ids=ids, local_detail=local_detail, pose_noise=pose_noise)
+    if name not in known:
+        raise DataError(f"data set {printable(name)!r} is unknown: {did_you_mean(str(name), known)}choose one of "
+                        f"{', '.join(known)}.")
+    if on_bad_image not in ("raise", "skip"):
+        raise DataError(f"on_bad_image = {on_bad_image!r} is unknown: choose 'raise' or 'skip'.")
+    if resample not in FILTERS:
+        raise DataError(f"resample = {resample!r} is unknown: choose one of {', '.join(FILTERS)}.")
+    if name in NETWORKS:
+        return synthetic_dataset(name, seed=seed, scale=scale, ids=ids, local_detail=local_detail,
+                                 pose_noise=pose_noise)
     base = find_root(name, root)
     parts = read_folder(base, pattern) if name == "folder" else READERS[name](base)
     for split, rows in parts.items():
-        if not rows: raise DataError(f"{name}: {split} is empty, no image ({' '.join(sorted(SUFFIXES))}) was found for it in {base}: put them there, or give the right root.")
+        if not rows:
+            raise DataError(f"{name}: {split} is empty, no image ({' '.join(sorted(SUFFIXES))}) was found for it in "
+                            f"{base}: put them there, or give the right root.")
     data = assemble(name, parts, on_bad_image=on_bad_image, resample=resample)
     data.note = NOTES.get(name, "")
     if poses is not None: attach_poses(data, poses, base)

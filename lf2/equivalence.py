@@ -20,11 +20,16 @@ from .methods import METHODS
 from .records import atomic_path, read_record
 
 # %% ../nbs/checks/check_equivalence.ipynb #25c23f17
-TRIAL = dict(preset="smoke", M=32, ids=24, scale=0.5, batch=32, epochs=2, iters=2, eval_every=1, pretrain_epochs=1, pretrain_iters=20, threads=1, device="cpu")
-FACTORS = [dict(K=1), dict(K=4), dict(lam=1.), dict(camera_aware=False), dict(target_forwards=True), dict(local_detail="none"), dict(local_detail="strong"),
-           dict(fm_train="none"), dict(fm_train="half"), dict(fm_train="align"), dict(gate="equation"), dict(gate="equation", fm_train="none"),
-           dict(gate="released", fm_train="none"), dict(pooling="avg+max"), dict(triplet="softmax"), dict(teacher_bn="own"), dict(teacher_bn="copy"),
-           dict(ema_warmup=True), dict(clustering="minibatch"), dict(clustering="dbscan", eps=0.5), dict(batches="shared"), dict(inference="global")]
+TRIAL = dict(preset="smoke", M=32, ids=24, scale=0.5, batch=32, epochs=2, iters=2, eval_every=1, pretrain_epochs=1,
+             pretrain_iters=20, threads=1, device="cpu")
+FACTORS = [dict(K=1), dict(K=4), dict(lam=1.), dict(camera_aware=False), dict(target_forwards=True),
+           dict(local_detail="none"), dict(local_detail="strong"),
+           dict(fm_train="none"), dict(fm_train="half"), dict(fm_train="align"), dict(gate="equation"),
+           dict(gate="equation", fm_train="none"),
+           dict(gate="released", fm_train="none"), dict(pooling="avg+max"), dict(triplet="softmax"),
+           dict(teacher_bn="own"), dict(teacher_bn="copy"),
+           dict(ema_warmup=True), dict(clustering="minibatch"), dict(clustering="dbscan", eps=0.5),
+           dict(batches="shared"), dict(inference="global")]
 
 def trials(
     names=None # of methods, all unless told
@@ -34,7 +39,8 @@ def trials(
     for name in names or METHODS:
         cls = METHODS[name]
         profiles = [dict(profile=p) for p in cls.profiles if p != "paper"]
-        own = [{}] + profiles*(name == next(iter(cls.cards))) + [dict(v) for v in cls.cards[name].variants.values()] + FACTORS*(name == "lf2")
+        own = [{}] + profiles*(name == next(iter(cls.cards))) + [dict(v)
+            for v in cls.cards[name].variants.values()] + FACTORS*(name == "lf2")
         found += [(name, TRIAL | dict(method=name, precision=p) | more) for more in own for p in ("fp32", "bf16")]
     return found
 
@@ -56,7 +62,8 @@ def digest(
     "A hash of what a run found: labels, weights, features, losses, metrics."
     record, folder, h = read_record(results/f"{run_id}.json"), results/"runs"/run_id, hashlib.sha256()
     for name in ("teacher", "features"):
-        for k, v in sorted(safetensors.torch.load_file(folder/f"{name}.safetensors").items()): h.update(k.encode()); h.update(_bytes(v))
+        for k, v in sorted(safetensors.torch.load_file(folder/f"{name}.safetensors").items()):
+            h.update(k.encode()); h.update(_bytes(v))
     h.update(json.dumps([record["evaluations"], [e["losses"] for e in record["epochs"]]], sort_keys=True).encode())
     return h.hexdigest()[:16]
 
@@ -70,13 +77,17 @@ def outcomes(
     places = dict(results_dir=str(folder/"results"), cache_dir=str(folder/"cache"))
     (folder/"runs.json").write_text(json.dumps([g | places for g in given]))
     env = os.environ | dict(PYTHONPATH=str(code), OMP_NUM_THREADS="1")
-    done = subprocess.run([sys.executable, "-c", DRIVER, str(folder/"runs.json")], cwd=code, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", DRIVER, str(folder/"runs.json")], cwd=code, env=env,
+                          capture_output=True, text=True)
     told = [json.loads(line.removeprefix("DONE ")) for line in done.stdout.splitlines() if line.startswith("DONE ")]
-    if len(told) != len(given): raise RunError(f"the code in {code} does not run: {(done.stderr.strip().splitlines() or ['it ended without a word'])[-1]}")
+    if len(told) != len(given):
+        raise RunError(f"the code in {code} does not run: "
+                       f"{(done.stderr.strip().splitlines() or ['it ended without a word'])[-1]}")
     def one(t):
         if "error" in t: return t
         record = read_record(folder/"results"/f"{t['run_id']}.json")
-        return dict(digest=digest(folder/"results", t["run_id"])) | {k: record["provenance"][k] for k in ("core", "code")}
+        return dict(digest=digest(folder/"results", t["run_id"])) | {k: record["provenance"][k]
+            for k in ("core", "code")}
     return [one(t) for t in told]
 
 # %% ../nbs/checks/check_equivalence.ipynb #020e4f0a
@@ -100,7 +111,8 @@ def compared(
     for (method, g), a, b in zip(given, before, after, strict=True):
         if "error" in a: continue
         what = ", ".join(f"{k}={v}" for k, v in g.items() if TRIAL.get(k) != v and k not in ("method", "precision"))
-        rows.append(dict(method=method, what=what, precision=g["precision"], agree="digest" in b and a["digest"] == b["digest"], error=b.get("error", ""),
+        rows.append(dict(method=method, what=what, precision=g["precision"],
+                         agree="digest" in b and a["digest"] == b["digest"], error=b.get("error", ""),
                          old_core=a["core"], new_core=b.get("core"), old_code=a["code"], new_code=b.get("code")))
     return pd.DataFrame(rows)
 
@@ -110,7 +122,9 @@ def pairs(
 ) -> list: # {kind, old, new, evidence}
     "The pairs of hashes that may be joined, `core` and each method's."
     same = {m: rows for m, rows in table.groupby("method", sort=False) if rows["agree"].all()}
-    def pair(kind, column, rows): return dict(kind=kind, old=rows[f"old_{column}"].iloc[0], new=rows[f"new_{column}"].iloc[0], evidence=dict(runs=len(rows)) | evidence)
+    def pair(kind, column, rows):
+        return dict(kind=kind, old=rows[f"old_{column}"].iloc[0], new=rows[f"new_{column}"].iloc[0],
+                    evidence=dict(runs=len(rows)) | evidence)
     found = [pair("core", "core", pd.concat(same.values()))] if same else []
     return [p for p in found + [pair(m, "code", rows) for m, rows in same.items()] if p["old"] != p["new"]]
 
@@ -120,8 +134,11 @@ def old_code(
     folder:Path # made, and to be removed with `git worktree remove`
 ) -> Path:
     "The package as it was at a commit, in a folder of its own; an unknown commit is a RunError."
-    done = subprocess.run(["git", "worktree", "add", "--detach", str(folder), commit], cwd=project_root(), capture_output=True, text=True)
-    if done.returncode: raise RunError(f"commit {commit!r} cannot be checked out ({done.stderr.strip().splitlines()[-1]}): name one with OLD=…")
+    done = subprocess.run(["git", "worktree", "add", "--detach", str(folder), commit], cwd=project_root(),
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise RunError(f"commit {commit!r} cannot be checked out ({done.stderr.strip().splitlines()[-1]}): name one "
+                       "with OLD=…")
     return folder
 
 def add_pairs(
@@ -132,7 +149,8 @@ def add_pairs(
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     key = lambda p: (p["kind"], p["old"], p["new"])
     whole = known + [p for p in new if key(p) not in set(map(key, known))]
-    with atomic_path(path) as part: part.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return whole
 
 def equivalent(
@@ -144,12 +162,16 @@ def equivalent(
     with tempfile.TemporaryDirectory(prefix="lf2-equivalent-") as tmp:
         old = old_code(commit, Path(tmp)/"code")
         try: table = compared(old, project_root(), trials(names), Path(tmp)/"runs")
-        finally: subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=project_root(), capture_output=True)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=project_root(), capture_output=True)
     if not len(table): raise RunError(f"commit {commit!r} can make none of the runs: name a later one with OLD=…")
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.processor())
-    found = pairs(table, commit=commit, made=datetime.now(UTC).date().isoformat(), torch=torch.__version__.split("+")[0], cpu=cpu)
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.processor())
+    found = pairs(table, commit=commit, made=datetime.now(UTC).date().isoformat(),
+                  torch=torch.__version__.split("+")[0], cpu=cpu)
     add_pairs(found, project_root()/"results"/"equivalent.json")
     show(table.groupby("method", sort=False)["agree"].agg(runs="size", agree="sum").to_string())
-    for row in table[~table["agree"]].itertuples(): show(f"differs: {row.method} {row.what} {row.precision} {row.error}".rstrip())
+    for row in table[~table["agree"]].itertuples():
+        show(f"differs: {row.method} {row.what} {row.precision} {row.error}".rstrip())
     for p in found: show(f"joined: {p['kind']} {p['old']} = {p['new']}")
     return bool(table["agree"].all())

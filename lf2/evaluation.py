@@ -32,15 +32,19 @@ def checked_ids(
     "The four as int64 arrays; ValueError for wrong lengths or queries of unknown identity."
     ids = [np.asarray(a, dtype=np.int64) for a in (q_pids, g_pids, q_camids, g_camids)]
     for a, name, n in zip(ids, ("q_pids", "g_pids", "q_camids", "g_camids"), shape * 2, strict=True):
-        if a.shape != (n,): raise ValueError(f"{name} has shape {a.shape}, but there are features of {n} images: give one number per image.")
+        if a.shape != (n,):
+            raise ValueError(f"{name} has shape {a.shape}, but there are features of {n} images: give one number per "
+                             "image.")
     if unknown := int((ids[0] == -2).sum()):
-        raise ValueError(f"{unknown} of {shape[0]} queries have the unknown identity -2: metrics need labelled queries; "
+        raise ValueError(f"{unknown} of {shape[0]} queries have the unknown identity -2: metrics need labelled "
+                         "queries; "
                          "give a pattern that reads identities from the names, or skip the evaluation.")
     return tuple(ids)
 
 # %% ../nbs/core/14_evaluation.ipynb #4840a131
 def visible(similarity, queries, q_pids, g_pids, q_camids, g_camids):
-    "Similarities (len(queries), G) with −∞ where the protocol ignores; and the pairs (row, gallery row) that are right."
+    """Similarities (len(queries), G) with −∞ where the protocol ignores; and the pairs (row, gallery row) that are
+    right."""
     rows, cols = same_identity(q_pids[queries], g_pids)
     right = q_camids[queries][rows] != g_camids[cols]
     similarity[:, g_pids == -1] = -np.inf
@@ -67,7 +71,8 @@ def match_ranks(
 # %% ../nbs/core/14_evaluation.ipynb #05f7aeba
 @dataclass
 class Evaluation:
-    "Metrics as fractions: `mAP`, `mINP`, `cmc` (50,) from rank 1; `ap` (Q,) per query, nan for the `unmatched` queries left out."
+    """Metrics as fractions: `mAP`, `mINP`, `cmc` (50,) from rank 1; `ap` (Q,) per query, nan for the `unmatched`
+    queries left out."""
     mAP:float; cmc:np.ndarray; mINP:float; ap:np.ndarray; unmatched:int
 
     def to_dict(self):
@@ -85,8 +90,12 @@ def from_ranks(
     P = np.bincount(rows, minlength=queries)
     has, end = P > 0, np.cumsum(P)
     unmatched = int((~has).sum())
-    if unmatched == queries: raise ValueError(f"none of {queries} queries has a match from another camera in the gallery: check identities and cameras.")
-    if unmatched: warnings.warn(f"{unmatched} of {queries} queries have no match from another camera in the gallery and are left out.", stacklevel=3)
+    if unmatched == queries:
+        raise ValueError(f"none of {queries} queries has a match from another camera in the gallery: check identities "
+                         "and cameras.")
+    if unmatched:
+        warnings.warn(f"{unmatched} of {queries} queries have no match from another camera in the gallery and are left "
+                      "out.", stacklevel=3)
     k = np.arange(len(rows)) - np.repeat(end - P, P) + 1
     ap = np.bincount(rows, weights=k / ranks, minlength=queries) / np.where(has, P, np.nan)
     first, last = ranks[(end - P)[has]], ranks[end[has] - 1]
@@ -97,7 +106,9 @@ def from_ranks(
 def cosine_rows(q_feats, g_feats):
     "A function of query rows that returns their cosine similarities (n, G) to the gallery, float32 numpy."
     q, g = F.normalize(as_features(q_feats, "q_feats")), F.normalize(as_features(g_feats, "g_feats"))
-    if q.shape[1] != g.shape[1]: raise ValueError(f"queries have {q.shape[1]} features and the gallery {g.shape[1]}: both must come from one network.")
+    if q.shape[1] != g.shape[1]:
+        raise ValueError(f"queries have {q.shape[1]} features and the gallery {g.shape[1]}: both must come from one "
+                         "network.")
     return lambda rows: (q[torch.as_tensor(rows, device=q.device)] @ g.T).cpu().numpy()
 
 # %% ../nbs/core/14_evaluation.ipynb #58419e41
@@ -107,11 +118,13 @@ def evaluate(
     q_camids, g_camids,    # cameras
     chunk:int=256          # queries at a time; memory grows with chunk × G
 ) -> Evaluation:
-    "CMC, mAP and mINP by the Market-1501 single-query protocol, ranked by cosine similarity, ties in gallery order; several processes share the queries."
+    """CMC, mAP and mINP by the Market-1501 single-query protocol, ranked by cosine similarity, ties in gallery order;
+    several processes share the queries."""
     q_pids, g_pids, q_camids, g_camids = checked_ids(q_pids, g_pids, q_camids, g_camids, (len(q_feats), len(g_feats)))
     mine = share(len(q_pids))
     similarity = cosine_rows(q_feats, g_feats)
-    rows, ranks = match_ranks(lambda queries: similarity(queries + mine.start), (q_pids[mine], g_pids, q_camids[mine], g_camids), chunk)
+    rows, ranks = match_ranks(lambda queries: similarity(queries + mine.start),
+                              (q_pids[mine], g_pids, q_camids[mine], g_camids), chunk)
     rows, ranks = (all_rows(torch.from_numpy(a)).numpy() for a in (rows + mine.start, ranks))
     return from_ranks(rows, ranks, len(q_pids))
 
@@ -124,7 +137,8 @@ def evaluate_distances(
     "CMC, mAP and mINP by the Market-1501 single-query protocol from distances, ties in gallery order."
     dist = as_features(dist, "dist")
     ids = checked_ids(q_pids, g_pids, q_camids, g_camids, tuple(dist.shape))
-    return from_ranks(*match_ranks(lambda q: -dist[torch.as_tensor(q, device=dist.device)].cpu().numpy(), ids, chunk), len(ids[0]))
+    return from_ranks(*match_ranks(lambda q: -dist[torch.as_tensor(q, device=dist.device)].cpu().numpy(), ids, chunk),
+                      len(ids[0]))
 
 # %% ../nbs/core/14_evaluation.ipynb #7bd7b0f1
 def rerank(
@@ -133,7 +147,8 @@ def rerank(
     lambda_value:float=0.3     # weight λ of the original distance
 ) -> np.ndarray:
     "Re-ranked distances (Q, G) float32; beside them, memory grows with the number of neighbours, not with (Q + G)²."
-    q, x = as_features(q_feats, "q_feats"), torch.cat([as_features(q_feats, "q_feats"), as_features(g_feats, "g_feats")])
+    q, x = as_features(q_feats, "q_feats"), torch.cat([as_features(q_feats, "q_feats"),
+        as_features(g_feats, "g_feats")])
     index, far = nearest(x, k1 + 1)
     V = k_reciprocal_encoding(x, index, far, k1, k2, power=2)
     shared = shared_weight(V[:len(q)], V[len(q):]).tocoo()
@@ -142,7 +157,8 @@ def rerank(
     out *= 1 - lambda_value
     sq = x.square().sum(1)
     for s in range(0, len(q), 256):
-        d = (torch.addmm(sq[len(q):], q[s:s+256], x[len(q):].T, alpha=-2) + sq[s:s+len(q[s:s+256]), None]).clamp_(min=0).cpu().numpy()
+        d = (torch.addmm(sq[len(q):], q[s:s+256], x[len(q):].T, alpha=-2)
+             + sq[s:s+len(q[s:s+256]), None]).clamp_(min=0).cpu().numpy()
         out[s:s+256] += lambda_value * (d / np.maximum(far[s:s+len(d), None], 1e-12)) ** 2
     return out
 
@@ -159,7 +175,8 @@ def ranked_lists(
     top:int=10         # ranks to return
 ) -> RankedLists:
     "The first `top` gallery images of each query, junk and same-camera ones removed, ties in gallery order."
-    ids, similarity = checked_ids(q_pids, g_pids, q_camids, g_camids, (len(q_feats), len(g_feats))), cosine_rows(q_feats, g_feats)
+    ids, similarity = checked_ids(q_pids, g_pids, q_camids, g_camids,
+                                  (len(q_feats), len(g_feats))), cosine_rows(q_feats, g_feats)
     queries = np.arange(len(q_feats)) if queries is None else np.asarray(queries, np.int64)
     sub = ids[0][queries], ids[1], ids[2][queries], ids[3]
     gallery = np.full((len(queries), min(top, len(g_feats))), -1)

@@ -77,7 +77,8 @@ def write_onnx(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(net, (example,), dynamo=True, opset_version=OPSET, input_names=["crops"], output_names=["features"],
+        program = torch.onnx.export(net, (example,), dynamo=True, opset_version=OPSET, input_names=["crops"],
+                                    output_names=["features"],
                                     dynamic_shapes=({0: torch.export.Dim("n", min=1)},), verbose=False)
         program.save(path, external_data=False)
 
@@ -86,16 +87,19 @@ def card_of(
     **made      # name, size, d, checked, difference
 ) -> str:
     "The model card in Markdown."
-    known = dict(run_id="unknown", sha256="unknown", opset=OPSET, ort=onnxruntime.__version__, torch=torch.__version__) | facts | made
+    known = dict(run_id="unknown", sha256="unknown", opset=OPSET, ort=onnxruntime.__version__,
+                 torch=torch.__version__) | facts | made
     return CARD.format(**known | dict(target=f", adapted to {facts['target']}" if facts.get("target") else ""))
 
 def export_onnx(
     model:str|Path,      # teacher.safetensors of a run
     out:str|Path|None=None, # the .onnx file; beside the model unless told
 ) -> tuple:
-    "Writes the ONNX file and its card (.md), once both engines agree, and returns their paths and the largest difference."
+    """Writes the ONNX file and its card (.md), once both engines agree, and returns their paths and the largest
+    difference."""
     net, facts = load_network(model)
-    if not {"height", "width"} <= facts.keys(): raise RunError(f"weights file {str(model)!r} does not say how large its images are: give one that a run wrote.")
+    if not {"height", "width"} <= facts.keys():
+        raise RunError(f"weights file {str(model)!r} does not say how large its images are: give one that a run wrote.")
     path, (h, w) = Path(out or Path(model).with_suffix(".onnx")), (facts["height"], facts["width"])
     if path.suffix != ".onnx": raise RunError(f"out = {printable(path)} does not end in .onnx: name the file so.")
     deployed = Deployed(net, facts.get("inference", "concat"))
@@ -106,8 +110,10 @@ def export_onnx(
         onnx.checker.check_model(onnx.load(part))
         got = np.concatenate([session(part)(trial[:2].numpy()), session(part)(trial[2:].numpy())])
         difference = float(np.abs(got - wanted).max())
-        if not difference <= TOLERANCE: raise RunError(f"onnxruntime and torch differ by {difference:.1e} on this network: it was not exported.")
-        made = dict(name=path.stem, size=part.stat().st_size/1e6, d=wanted.shape[1], checked=len(trial), difference=difference)
+        if not difference <= TOLERANCE:
+            raise RunError(f"onnxruntime and torch differ by {difference:.1e} on this network: it was not exported.")
+        made = dict(name=path.stem, size=part.stat().st_size/1e6, d=wanted.shape[1], checked=len(trial),
+                    difference=difference)
         with atomic_path(path.with_suffix(".md")) as text: text.write_text(card_of(facts, **made), encoding="utf-8")
     return path, path.with_suffix(".md"), difference
 
@@ -129,8 +135,11 @@ def main(
 ) -> int:
     "`make export`: writes the file and prints where it is."
     given = dict(w.split("=", 1) for w in words if "=" in w)
-    if unknown := given.keys() - {"model", "out"}: raise RunError(f"parameter {min(unknown)} is unknown: make export takes model and out.")
-    if "model" not in given: raise RunError("parameter model is not given: give the path of a teacher.safetensors, such as runs/RUN/teacher.safetensors.")
+    if unknown := given.keys() - {"model", "out"}:
+        raise RunError(f"parameter {min(unknown)} is unknown: make export takes model and out.")
+    if "model" not in given:
+        raise RunError("parameter model is not given: give the path of a teacher.safetensors, such as "
+                       "runs/RUN/teacher.safetensors.")
     path, card, difference = export_onnx(**given)
     print(f"onnx      {path}\ncard      {card}\nchecked   onnxruntime and torch agree to {difference:.1e}")
     return 0

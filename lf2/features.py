@@ -24,11 +24,13 @@ def features_of(fn, images, rows, mirror, device, precision) -> dict:
     x = normalise(fetch(images, torch.from_numpy(rows), device))
     with autocast(torch.device(device), precision):
         found = fn(x)
-        if mirror: found = {k: (v.float() + flipped.float())/2 for (k, v), flipped in zip(found.items(), fn(x.flip(3)).values(), strict=True)}
+        if mirror:
+            found = {k: (v.float() + flipped.float())/2
+                     for (k, v), flipped in zip(found.items(), fn(x.flip(3)).values(), strict=True)}
     return {k: v.float().cpu() for k, v in found.items()}
 
 def extract(
-    fn,                         # normalised float32 batch (B, 3, H, W) → {name: (B, d)}; on a CPU called from several threads at once
+    fn,                         # normalised float32 (B, 3, H, W) → {name: (B, d)}; on CPUs in several threads
     images:np.ndarray,          # uint8 (N, 3, H, W), a memory map will do
     rows:np.ndarray|None=None,  # which images, all unless told
     batch:int=128,              # images per forward
@@ -37,11 +39,14 @@ def extract(
     precision:str="fp32",       # of the network: "fp32", "bf16", "fp16"
     desc:str="",                # title of the live bar, none unless given
 ) -> dict:                      # {name: (N, d) float32 on the CPU}
-    "Features of the images in their order, fn(x) and fn(mirrored x) averaged; several processes share the work, and all of them must call. No image is a ValueError."
-    rows = np.arange(len(images)) if rows is None else np.array(rows, order="C")   # a copy: torch takes no negative strides
+    """Features of the images in their order, fn(x) and fn(mirrored x) averaged; several processes share the work, and
+    all of them must call. No image is a ValueError."""
+    # a copy: torch takes no negative strides
+    rows = np.arange(len(images)) if rows is None else np.array(rows, order="C")
     if not len(rows): raise ValueError("features of 0 images were asked for: pass at least one image.")
     mine = share(len(rows))
-    rows = rows[mine] if mine.stop > mine.start else rows[:1]   # one image too many tells a process without a share names and sizes
+    # one image too many tells a process without a share names and sizes
+    rows = rows[mine] if mine.stop > mine.start else rows[:1]
     out, at, parts = {}, 0, np.array_split(rows, range(batch, len(rows), batch))
     each = in_threads if torch.device(device).type == "cpu" else map
     with bar(total=len(rows), desc=desc, unit="img", disable=not desc) as live:

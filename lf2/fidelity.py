@@ -29,14 +29,17 @@ from .tables import SHOWN, markdown, matching, same_code
 
 # %% ../nbs/paper/84_fidelity.ipynb #a016e40a
 def divergences() -> pd.DataFrame:
-    "One row per difference: subject, paper, released code, which of them decides `paper` (or ours), switch, its value per profile, where it acts, remark."
+    """One row per difference: subject, paper, released code, which of them decides `paper` (or ours), switch, its value
+    per profile, where it acts, remark."""
     table = pd.read_csv(project_root()/"nbs"/"data"/"divergences.csv", dtype=str, keep_default_na=False)
-    configs = {p: configure(dict(profile=p, preset="full")) for p in ("paper", "text-only", "released-2022-06", "released")}
+    configs = {p: configure(dict(profile=p, preset="full")) for p in ("paper", "text-only", "released-2022-06",
+        "released")}
     for p, cfg in configs.items(): table[p] = [str(getattr(cfg, s)) if s else "" for s in table["switch"]]
     return table[["#", "subject", "says", "released_code", "decided", "switch", *configs, "where", "remark"]]
 
 # %% ../nbs/paper/84_fidelity.ipynb #dac67a26
-def _variant(group, key, name, inference=None, **given): return dict(group=group, key=key, name=name, given=given, base={}, inference=inference)
+def _variant(group, key, name, inference=None, **given):
+    return dict(group=group, key=key, name=name, given=given, base={}, inference=inference)
 
 STUDY = [
     _variant("fm", "nofm", "without FM", method="lf2-nofm"),
@@ -63,19 +66,21 @@ STUDY = [
 ]
 LOCAL = [dict(group="local", key=f"local-{level}-{method}", name=f"{told} detail: LF² against {name}", inference=None,
               given=dict(method="lf2", local_detail=level), base=dict(method=method, local_detail=level))
-         for level, told in (("none", "no"), ("default", "default"), ("strong", "strong")) for method, name in (("lf2-nofm", "LF² without FM"), ("baseline-3x", "the baseline, three batches"))]
+         for level, told in (("none", "no"), ("default", "default"), ("strong", "strong"))
+         for method, name in (("lf2-nofm", "LF² without FM"), ("baseline-3x", "the baseline, three batches"))]
 AFTER = [ # thought of when DBSCAN had come out ahead
     _variant("after", "M400", "k-means, M = 400", M=400),
     dict(group="after", key="after-dbscan", name="with DBSCAN: LF² against the baseline, three batches", inference=None,
          given=dict(method="lf2", clustering="dbscan"), base=dict(method="baseline-3x", clustering="dbscan"))]
 CANDIDATES = [r for r in STUDY if r["key"] in ("none-equation", "none-released", "dbscan")] # run once more, on CITIES
-CITIES = (101, 102, 103)                                                                  # data_seeds that nothing was chosen on
+CITIES = (101, 102, 103)   # data_seeds that nothing was chosen on
 FIXED = dict(preset="study", M=700, data_seed=0, profile=SHOWN)
 DIRECTIONS, SEEDS = (("syn-duke", "syn-market"), ("syn-market", "syn-duke")), (0, 1, 2)
 
 # %% ../nbs/paper/84_fidelity.ipynb #9848e9e8
 def _switches(profile, *rows, **how):
-    return [dict(group=profile, key=f"{profile}-{key}", name=name, given=dict(profile=profile) | given, base=dict(profile=profile)) | dict(inference=None) | how | judged
+    return [dict(group=profile, key=f"{profile}-{key}", name=name, given=dict(profile=profile) | given,
+                 base=dict(profile=profile)) | dict(inference=None) | how | judged
             for key, name, given, judged in rows]
 
 OMEGAS = [(f"omega-{w}", f"ω = {w}", dict(omega=w), {}) for w in (0.97, 0.99, 0.999)]
@@ -129,7 +134,8 @@ def smallest_effect(
 ) -> float:
     "The true mean, in standard deviations of the differences, that a paired t-test finds with this `power`."
     bound = stats.t.ppf(1 - level/2, n - 1)
-    root = np.sqrt(stats.chi2.ppf((np.arange(20_000) + .5)/20_000, n - 1)/(n - 1))    # of the sample variance, evenly in probability
+    # of the sample variance, evenly in probability
+    root = np.sqrt(stats.chi2.ppf((np.arange(20_000) + .5)/20_000, n - 1)/(n - 1))
     def missed(d): return (stats.norm.cdf(bound*root - d) - stats.norm.cdf(-bound*root - d)).mean() - (1 - power)
     return optimize.brentq(missed, 0, 10*bound)/n**0.5
 
@@ -153,8 +159,10 @@ def effects(
     least:float=1.0      # points that an effect must have to be called one
 ) -> pd.DataFrame: # index name: pairs, effect, low, high, p (Holm), detectable, verdict
     "Mean difference, its Holm-corrected interval, the smallest effect detectable, and what may be said."
-    found = pd.DataFrame({name: dict(pairs=len(d), effect=np.mean(d) if len(d) else np.nan, sd=np.std(d, ddof=1) if len(d) > 1 else np.nan)
-                          for name, d in differences.items()}, index=["pairs", "effect", "sd"]).T.astype(dict(pairs=int))
+    found = pd.DataFrame({name: dict(pairs=len(d), effect=np.mean(d) if len(d) else np.nan,
+                                     sd=np.std(d, ddof=1) if len(d) > 1 else np.nan)
+                          for name, d in differences.items()},
+                          index=["pairs", "effect", "sd"]).T.astype(dict(pairs=int))
     n = found["pairs"]
     with np.errstate(divide="ignore", invalid="ignore"):
         error = found["sd"]/np.sqrt(n)
@@ -162,8 +170,10 @@ def effects(
     found["p (Holm)"], level = holm_levels(np.where((error == 0) & (found["effect"] == 0), 1., p), alpha)
     half = stats.t.ppf(1 - level/2, n - 1)*error
     found["low"], found["high"] = found["effect"] - half, found["effect"] + half
-    found["detectable"] = [smallest_effect(k, a)*s if k > 1 else np.nan for k, a, s in zip(n, level, found["sd"], strict=True)]
-    found["verdict"] = [_verdict(*row, least) for row in zip(n, found["effect"], found["low"], found["high"], strict=True)]
+    found["detectable"] = [smallest_effect(k, a)*s if k > 1 else np.nan
+                           for k, a, s in zip(n, level, found["sd"], strict=True)]
+    found["verdict"] = [_verdict(*row, least) for row in zip(n, found["effect"], found["low"], found["high"],
+        strict=True)]
     return found[["pairs", "effect", "low", "high", "p (Holm)", "detectable", "verdict"]]
 
 def _verdict(pairs, effect, low, high, least):
@@ -192,7 +202,8 @@ def study_values(
     "The variant's results, one per direction and seed."
     found = {}
     for r in runs_of_variant(records, given, **fixed):
-        p, metrics = r["parameters"], (r["evaluations"][0] if start else r["final"])[inference or r["final"]["headline"]]
+        p, metrics = r["parameters"], (r["evaluations"][0] if start else r["final"])[inference
+            or r["final"]["headline"]]
         found[p["source"], p["target"], p["seed"]] = 100*metrics["mAP"]
     return found
 
@@ -204,15 +215,19 @@ def study_table(
     "The paired differences of every row."
     def values(*of, **kw):
         if cities is None: return study_values(records, *of, **kw)
-        return {(s, t, city): v for city in cities for (s, t, _), v in study_values(records, *of, data_seed=city, **kw).items()}
+        return {(s, t, city): v for city in cities for (s, t, _), v in study_values(records, *of, data_seed=city,
+            **kw).items()}
     records, pairs, starts, gains = same_code(records), {}, [], []
     for row in rows:
-        one, start, other = values(row["given"], row["inference"]), values(row["given"], row["inference"], start=True), values(row["base"], row.get("base_inference"))
+        one, start, other = values(row["given"], row["inference"]), values(row["given"], row["inference"],
+            start=True), values(row["base"], row.get("base_inference"))
         keys = sorted(one.keys() & other.keys())
         pairs[row["name"]] = {k: one[k] - other[k] for k in keys}
         starts.append(_mean(start[k] for k in keys)); gains.append(_mean(one[k] - start[k] for k in keys))
     found = effects({name: list(d.values()) for name, d in pairs.items()})
-    for source, target in DIRECTIONS: found[f"→ {target}"] = [_mean(v for (s, t, _), v in d.items() if (s, t) == (source, target)) for d in pairs.values()]
+    for source, target in DIRECTIONS:
+        found[f"→ {target}"] = [_mean(v for (s, t, _), v in d.items() if (s, t) == (source, target))
+                                for d in pairs.values()]
     return found.assign(start=starts, gain=gains), pairs
 
 def _mean(values): return np.mean(list(values) or [np.nan])
@@ -232,18 +247,21 @@ def forest(
     pairs:dict,         # of `study_table`
     title:str=""
 ):
-    "Effect of every measured row, with its interval from three pairs on; small marks are the single pairs, one shape per direction."
+    """Effect of every measured row, with its interval from three pairs on; small marks are the single pairs, one shape
+    per direction."""
     shown = table[table["pairs"] > 0]
     fig, ax = plt.subplots(figsize=(7, 1.1 + 0.27*max(len(shown), 2)), layout="constrained")
     ax.axvspan(-1, 1, color="0.93", lw=0); ax.axvline(0, color="0.5", lw=.8)
     for y, (name, row) in enumerate(shown.iterrows()):
         colour = COLOURS.get(row["verdict"], INK)
-        for (_, target, _), d in pairs[name].items(): ax.plot(d, y + .27, "^" if target == DIRECTIONS[0][1] else "v", color=colour, ms=4, alpha=.45, mew=0)
+        for (_, target, _), d in pairs[name].items():
+            ax.plot(d, y + .27, "^" if target == DIRECTIONS[0][1] else "v", color=colour, ms=4, alpha=.45, mew=0)
         if row["pairs"] > 2: ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
         ax.plot(row["effect"], y, "o", color=colour, ms=5)
     ax.set_yticks(range(len(shown)), shown.index, fontsize=8.5); ax.set_ylim(max(len(shown), 1) - .4, -.6)
     ax.set_xlabel("points of mAP against the text-only profile" if title == "" else title, fontsize=9)
-    for target, mark in zip((t for _, t in DIRECTIONS), "^v", strict=True): ax.plot([], [], mark, color=INK, ms=4, alpha=.5, mew=0, label=f"one pair → {target}")
+    for target, mark in zip((t for _, t in DIRECTIONS), "^v", strict=True):
+        ax.plot([], [], mark, color=INK, ms=4, alpha=.5, mew=0, label=f"one pair → {target}")
     fig.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
     ax.spines[["top", "right", "left"]].set_visible(False); ax.tick_params(axis="y", length=0)
     if not len(shown): ax.text(0, 0, "no pair of runs yet", ha="center", va="center", color="0.4")
@@ -258,10 +276,12 @@ def told(
     if not n.sum(): return f"No pair of runs of these {len(table)} comparisons is there yet; `make study` makes them."
     short = [f"{name} ({k})" for name, k in n.items() if 0 < k < wanted]
     return (f"{(n >= wanted).sum()} of {len(table)} comparisons have their {wanted} pairs."
-            + (f" Fewer: {'; '.join(short)}." if short else "") + (f" None yet: {'; '.join(n.index[n == 0])}." if (n == 0).any() else ""))
+            + (f" Fewer: {'; '.join(short)}." if short else "")
+            + (f" None yet: {'; '.join(n.index[n == 0])}." if (n == 0).any() else ""))
 
 # %% ../nbs/paper/84_fidelity.ipynb #ea0bfdde
-def _named(rows): return {"the text-only profile": {}} | {r["name"]: r["given"] for r in rows if r["given"] and not r["base"]}
+def _named(rows):
+    return {"the text-only profile": {}} | {r["name"]: r["given"] for r in rows if r["given"] and not r["base"]}
 
 def fm_table(
     records:list # of a study
@@ -279,13 +299,18 @@ def label_table(
     records:list, # of a study
     epoch:int=-1  # index of the labelling; 0, the first, has the same features in all runs with the same stage 1
 ) -> pd.DataFrame: # index (variant, source, target, seed)
-    "A run's pseudo labels: number of global clusters, ARI of the global labels with the truth, of the parts' (mean), of all sets with each other (mean), and NMI of the global ones."
+    """A run's pseudo labels: number of global clusters, ARI of the global labels with the truth, of the parts' (mean),
+    of all sets with each other (mean), and NMI of the global ones."""
     rows = {}
     for name, given in _named([*STUDY, *AFTER]).items():
         for r in runs_of_variant(records, given):
             p, last = r["parameters"], r["epochs"][epoch]
-            rows[name, p["source"], p["target"], p["seed"]] = {"clusters": last["sizes"]["P0"]["clusters"], "P0 and truth": last["truth"]["P0"]["ari"], "parts and truth": _mean(v["ari"] for k, v in last["truth"].items() if k != "P0"),
-                                                              "between the sets": _mean(v["ari"] for v in last["between"].values()), "P0 and truth, NMI": last["truth"]["P0"]["nmi"]}
+            rows[name, p["source"], p["target"], p["seed"]] = {"clusters": last["sizes"]["P0"]["clusters"],
+                "P0 and truth": last["truth"]["P0"]["ari"],
+                "parts and truth": _mean(v["ari"] for k, v in last["truth"].items() if k != "P0"),
+                                                              "between the sets": _mean(v["ari"]
+                                                                  for v in last["between"].values()),
+                                                                  "P0 and truth, NMI": last["truth"]["P0"]["nmi"]}
     return pd.DataFrame(rows).T.rename_axis(["variant", "source", "target", "seed"]) if rows else pd.DataFrame()
 
 # %% ../nbs/paper/84_fidelity.ipynb #2d44d0c0
@@ -296,21 +321,26 @@ def batches_hold(
     batches:int=300,
     camera_aware:bool=True # the sampler's choice
 ) -> dict:
-    "What the sampler makes of the labels: share of images that have one, and of the positive pairs in its batches those that come from two cameras, show one person, and do both."
+    """What the sampler makes of the labels: share of images that have one, and of the positive pairs in its batches
+    those that come from two cameras, show one person, and do both."""
     labels, pids, camids = map(np.asarray, (labels, pids, camids))
-    sampler, dice, shares = IdentitySampler(labels, camids, camera_aware=camera_aware), torch.Generator().manual_seed(0), []
+    sampler, dice, shares = IdentitySampler(labels, camids,
+                                            camera_aware=camera_aware), torch.Generator().manual_seed(0), []
     def same(x): return x[:, None] == x[None]
     for rows in (sampler.batch(dice).numpy() for _ in range(batches)):
         pair = same(labels[rows]) & ~same(rows); right, across = same(pids[rows]), ~same(camids[rows])
         shares.append([(pair & these).sum()/pair.sum() for these in (across, right, right & across)])
-    return {"labelled": (labels >= 0).mean()} | dict(zip(("two cameras", "right", "right, two cameras"), np.mean(shares, axis=0), strict=True))
+    return {"labelled": (labels >= 0).mean()} | dict(zip(("two cameras", "right", "right, two cameras"),
+        np.mean(shares, axis=0), strict=True))
 
 def first_labels(
     cfg # a resolved configuration of the study
 ) -> pd.DataFrame: # a row per labelling
-    "`batches_hold`, clusters and ARI of five labellings of the target's global features as stage 1 leaves them, which most variants share, and of the first one under the plain sampler."
+    """`batches_hold`, clusters and ARI of five labellings of the target's global features as stage 1 leaves them, which
+    most variants share, and of the first one under the plain sampler."""
     device, precision = pick_device(cfg.device, cfg.precision)
-    source, target = (load_data(cfg, name, root).train for name, root in ((cfg.source, cfg.source_root), (cfg.target, cfg.target_root)))
+    source, target = (load_data(cfg, name, root).train
+                      for name, root in ((cfg.source, cfg.source_root), (cfg.target, cfg.target_root)))
     seen, images = (cached_images(split, cfg.height, cfg.width, cfg.cache_dir) for split in (source, target))
     net, _ = pretrain(cfg, seen, source.pids, source.camids, contents(source), runs_dir(cfg))
     net = net.to(device).eval()
@@ -318,8 +348,14 @@ def first_labels(
     near, sure = kmeans(x, cfg.M, seed=cfg.seed).labels, dbscan(jaccard_distance(x, sparse=True), cfg.eps)
     kept = sure >= 0
     means = unit(torch.stack([x[sure == k].mean(0) for k in range(sure.max() + 1)]))
-    ways = {f"k-means, M = {cfg.M}": near, "k-means, M = 400": kmeans(x, 400, seed=cfg.seed).labels, f"k-means, M = {cfg.M}, of DBSCAN's images": np.where(kept, near, -1),
-            "DBSCAN, the rest at the nearest mean": np.where(kept, sure, (x @ means.T).argmax(1).numpy()), "DBSCAN": sure}
-    drawn = [(how, labels, True) for how, labels in ways.items()] + [(f"k-means, M = {cfg.M}, plain sampler", near, False)]
-    return pd.DataFrame([dict(source=cfg.source, target=cfg.target, seed=cfg.seed, labelling=how, clusters=len(set(labels[labels >= 0])),
-                              ARI=agreement(labels, target.pids)["ari"], **batches_hold(labels, target.pids, target.camids, camera_aware=aware)) for how, labels, aware in drawn])
+    ways = {f"k-means, M = {cfg.M}": near, "k-means, M = 400": kmeans(x, 400, seed=cfg.seed).labels,
+            f"k-means, M = {cfg.M}, of DBSCAN's images": np.where(kept, near, -1),
+            "DBSCAN, the rest at the nearest mean": np.where(kept, sure, (x @ means.T).argmax(1).numpy()),
+            "DBSCAN": sure}
+    drawn = [(how, labels, True) for how, labels in ways.items()] + [(f"k-means, M = {cfg.M}, plain sampler", near,
+        False)]
+    return pd.DataFrame([dict(source=cfg.source, target=cfg.target, seed=cfg.seed, labelling=how,
+                              clusters=len(set(labels[labels >= 0])),
+                              ARI=agreement(labels, target.pids)["ari"],
+                              **batches_hold(labels, target.pids, target.camids, camera_aware=aware))
+                              for how, labels, aware in drawn])

@@ -24,7 +24,8 @@ from .records import atomic_path
 
 # %% ../nbs/paper/80_figures.ipynb #fd094f60
 INK, FAINT = "#1f2328", "#6e7781"
-BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE, YELLOW = "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#f0e442"
+BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE, YELLOW = ("#0072b2", "#e69f00", "#009e73", "#56b4e9",
+                                                       "#d55e00", "#cc79a7", "#f0e442")
 
 def cards() -> dict:
     "{method: its card} of all that are registered, in the order of tables and legends."
@@ -64,7 +65,8 @@ def box(
     dashed:bool=False    # broken line
 ):
     "A box with round corners."
-    ax.add_patch(FancyBboxPatch((x+radius, y+radius), w-2*radius, h-2*radius, boxstyle=f"round,pad={radius}", lw=line, ec=colour,
+    ax.add_patch(FancyBboxPatch((x+radius, y+radius), w-2*radius, h-2*radius, boxstyle=f"round,pad={radius}", lw=line,
+                                ec=colour,
                                 fc=pale(colour) if fill is None else fill, ls="--" if dashed else "-"))
 
 def label(
@@ -88,12 +90,15 @@ def arrow(
     "A line through `points` with rounded bends and a head at its end."
     p, codes, at = [np.asarray(q, float) for q in points], [Path.MOVETO], [points[0]]
     for before, corner, after in zip(p, p[1:], p[2:]):
-        into, out = (corner + (q - corner)/np.linalg.norm(q - corner)*min(radius, np.linalg.norm(q - corner)/2) for q in (before, after))
+        into, out = (corner + (q - corner)/np.linalg.norm(q - corner)*min(radius, np.linalg.norm(q - corner)/2)
+                     for q in (before, after))
         at += [into, corner, out]; codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
-    tip = p[-1] - (p[-1] - p[-2])/np.linalg.norm(p[-1] - p[-2])*6     # the head covers the last pixels: no line ends ahead of it
+    # the head covers the last pixels: no line ends ahead of it
+    tip = p[-1] - (p[-1] - p[-2])/np.linalg.norm(p[-1] - p[-2])*6
     path = Path([*at, tuple(tip)], [*codes, Path.LINETO])
     ax.add_patch(PathPatch(path, fill=False, lw=line, ec=colour, ls=(0, (4, 2)) if dashed else "-", capstyle="butt"))
-    ax.add_patch(FancyArrowPatch(tip, p[-1], arrowstyle="-|>", mutation_scale=9, lw=line, color=colour, shrinkA=0, shrinkB=0))
+    ax.add_patch(FancyArrowPatch(tip, p[-1], arrowstyle="-|>", mutation_scale=9, lw=line, color=colour, shrinkA=0,
+                                 shrinkB=0))
 
 def picture(
     ax,
@@ -159,18 +164,23 @@ def curve(
     key = records[0]["final"]["headline"]
     found = [{e["epoch"]: 100*e[key]["mAP"] for e in r["evaluations"]} for r in records]
     epochs = sorted(set(found[0]).intersection(*found[1:]))
-    return np.array(epochs), np.array([[f[e] for e in epochs] for f in found]), np.array([100*r["evaluations"][0]["global"]["mAP"] for r in records])
+    return np.array(epochs), np.array([[f[e] for e in epochs]
+        for f in found]), np.array([100*r["evaluations"][0]["global"]["mAP"] for r in records])
 
 def learning_curves(
     records:list # of any methods, directions and seeds
 ):
     "The figure of all of them, or a sheet that says that there is none."
     grouped = {}
-    for r in records: grouped.setdefault((r["parameters"]["source"], r["parameters"]["target"]), {}).setdefault(r["parameters"]["method"], []).append(r)
-    fig, axes = plt.subplots(1, max(len(grouped), 1), figsize=(800/96, 330/96), sharey=True, squeeze=False, layout="constrained")
+    for r in records:
+        grouped.setdefault((r["parameters"]["source"], r["parameters"]["target"]),
+                           {}).setdefault(r["parameters"]["method"], []).append(r)
+    fig, axes = plt.subplots(1, max(len(grouped), 1), figsize=(800/96, 330/96), sharey=True, squeeze=False,
+                             layout="constrained")
     if not grouped: axes[0, 0].set_axis_off(); label(axes[0, 0], .5, .5, "no records yet", size=11, colour=FAINT)
     order = in_order_of_cards({m for methods in grouped.values() for m in methods})
-    for ax, ((source, target), methods) in zip(axes[0], sorted(grouped.items())): _panel(ax, f"{source} → {target}", methods, order)
+    for ax, ((source, target), methods) in zip(axes[0], sorted(grouped.items())):
+        _panel(ax, f"{source} → {target}", methods, order)
     if grouped:
         axes[0, 0].set_ylabel("mAP of the target's test set, %")
         shown = {text: line for ax in axes[0] for line, text in zip(*ax.get_legend_handles_labels())}
@@ -193,7 +203,8 @@ def _panel(ax, title, methods, order):
     for method in (m for m in order if m in methods and m != "direct"):
         epochs, mAP, _ = curve(methods[method])
         card = card_of(method); name, colour = card.label, card.colour
-        ax.plot(epochs, mAP.mean(0), color=colour, lw=2.4 if method == "lf2" else 1.7, marker="osD^vPX"[order.index(method) % 7], ms=3.8, label=name, ls="-" if card.competes else "--")
+        ax.plot(epochs, mAP.mean(0), color=colour, lw=2.4 if method == "lf2" else 1.7,
+                marker="osD^vPX"[order.index(method) % 7], ms=3.8, label=name, ls="-" if card.competes else "--")
         if len(mAP) > 1: ax.fill_between(epochs, mAP.min(0), mAP.max(0), color=colour, alpha=.15, lw=0)
     ax.set_xticks(sorted({int(e) for rs in methods.values() for e in curve(rs)[0]}))
     ax.set_title(title, fontsize=10); ax.set_xlabel("epoch of stage 2", fontsize=9); ax.grid(alpha=.25)

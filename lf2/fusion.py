@@ -23,7 +23,8 @@ def pooled_stats(
         average = maps.mean((2, 3), dtype=kind)
         return torch.stack([average, maps.amax((2, 3)).to(kind)], 1) if pooling == "avg+max" else average[:, None]
     if maps.ndim != 3 or maps.shape[1] != POOLINGS[pooling]:
-        raise ValueError(f"FM got a tensor of shape {tuple(maps.shape)}: pass maps (N, C, H, W) or statistics (N, {POOLINGS[pooling]}, C) "
+        raise ValueError(f"FM got a tensor of shape {tuple(maps.shape)}: pass maps (N, C, H, W) or statistics (N, "
+                         f"{POOLINGS[pooling]}, C) "
                          f"as pooling={pooling!r} makes them.")
     return maps.to(kind)
 
@@ -34,7 +35,8 @@ def gate_mlp(
 ) -> nn.Sequential:
     "W₂ ReLU(W₁ ·) of Eq. (5), without biases: C → C/r → C; an r that does not divide C raises ValueError"
     if reduction < 1 or channels % reduction:
-        raise ValueError(f"reduction r = {reduction} does not divide the {channels} channels: choose a divisor, the paper's is 4.")
+        raise ValueError(f"reduction r = {reduction} does not divide the {channels} channels: choose a divisor, the "
+                         "paper's is 4.")
     hidden = channels // reduction
     return nn.Sequential(nn.Linear(channels, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, channels, bias=False))
 
@@ -72,7 +74,8 @@ class FusionModule(nn.Module):
         super().__init__()
         if gate not in GATES: raise ValueError(f"gate {gate!r} is unknown: choose one of {', '.join(GATES)}.")
         pooling = GATES[gate] if pooling is None else pooling
-        if pooling not in POOLINGS: raise ValueError(f"pooling {pooling!r} is unknown: choose one of {', '.join(POOLINGS)}.")
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling {pooling!r} is unknown: choose one of {', '.join(POOLINGS)}.")
         if parts < 1: raise ValueError(f"parts K = {parts}: FM needs at least one local map.")
         self.channels, self.parts, self.gate, self.pooling = channels, parts, gate, pooling
         self.mlps = nn.ModuleList(gate_mlp(channels, reduction) for _ in range(parts))
@@ -81,10 +84,12 @@ class FusionModule(nn.Module):
 # %% ../nbs/core/09_fusion.ipynb #b6d14b78
 @patch
 def stats(self:FusionModule, maps:Tensor) -> Tensor:
-    "(N, C, H, W) maps, or statistics, to the (N, S, C) statistics FM works with; a wrong shape or channel count raises ValueError"
+    """(N, C, H, W) maps, or statistics, to the (N, S, C) statistics FM works with; a wrong shape or channel count
+    raises ValueError"""
     found = pooled_stats(maps, self.pooling)
     if found.shape[2] != self.channels:
-        raise ValueError(f"FM was made for {self.channels} channels and got {found.shape[2]}: pass channels={found.shape[2]}.")
+        raise ValueError(f"FM was made for {self.channels} channels and got {found.shape[2]}: pass "
+                         f"channels={found.shape[2]}.")
     return found
 
 @patch
@@ -107,7 +112,8 @@ def pooled_product(
     average, highest = stats.unbind(1)
     if lowest is None:
         if (Z < 0).any():
-            raise ValueError(f"a gate of {Z.min():.3g} turns the maximum of a channel into its minimum, which statistics lack: "
+            raise ValueError(f"a gate of {Z.min():.3g} turns the maximum of a channel into its minimum, which "
+                             "statistics lack: "
                              "pass the global map (N, C, H, W).")
         return Z * (average + highest)
     return Z * average + torch.where(Z < 0, Z * lowest, Z * highest)
@@ -143,7 +149,8 @@ def forward(self:FusionModule,
 def set_statistics(self:FusionModule,
     pooled:list[Tensor],  # K tensors (N, C) of the whole clustering set, as `pooled` returns them
 ):
-    "Write the set's exact mean and population variance into the running buffers of the K BNs; fewer than 2 rows raise ValueError"
+    """Write the set's exact mean and population variance into the running buffers of the K BNs; fewer than 2 rows raise
+    ValueError"""
     for bn, x in zip(self.bn, pooled, strict=True):
         if len(x) < 2: raise ValueError(f"{len(x)} row given: the variance of the clustering set needs at least 2.")
         mean = x.mean(0, dtype=torch.float64)
@@ -158,18 +165,23 @@ def describe(self:FusionModule,
     local_maps:list[Tensor],  # K maps F^Pj (N, C, h, W), or their statistics (N, S, C)
     global_map:Tensor,        # Φ^P0 (N, C, H, W), or its statistics (N, S, C)
 ) -> dict:                    # {"P1": {"weights", "gate", "over images", "over channels", "cosine"}, …}
-    "Norm of each perceptron's weights, mean and spread (standard deviation) of its sigmoid, cosine of pool(Z ⊗ Φ) and pool(Φ)"
+    """Norm of each perceptron's weights, mean and spread (standard deviation) of its sigmoid, cosine of pool(Z ⊗ Φ) and
+    pool(Φ)"""
     told, whole = {}, self.stats(global_map).sum(1)
     for j, (part, fused) in enumerate(zip(local_maps, self.pooled(local_maps, global_map), strict=True)):
-        with torch.autocast(global_map.device.type, enabled=False): opening = gate_opening(self.stats(part), self.mlps[j], self.gate)
+        with torch.autocast(global_map.device.type, enabled=False):
+            opening = gate_opening(self.stats(part), self.mlps[j], self.gate)
         weights = torch.cat([w.flatten() for w in self.mlps[j].parameters()])
-        told[f"P{j+1}"] = {"weights": weights.norm().item(), "gate": opening.mean().item(), "over images": opening.std(0).mean().item(),
-                           "over channels": opening.mean(0).std().item(), "cosine": torch.nn.functional.cosine_similarity(fused, whole).mean().item()}
+        told[f"P{j+1}"] = {"weights": weights.norm().item(), "gate": opening.mean().item(),
+                           "over images": opening.std(0).mean().item(),
+                           "over channels": opening.mean(0).std().item(),
+                           "cosine": torch.nn.functional.cosine_similarity(fused, whole).mean().item()}
     return told
 
 @patch
 def half_open(self:FusionModule):
-    "Sets every perceptron to 0 and freezes it: σ(0) = ½, where weight decay under zero gradients takes it; returns the module"
+    """Sets every perceptron to 0 and freezes it: σ(0) = ½, where weight decay under zero gradients takes it; returns
+    the module"""
     for w in self.mlps.parameters(): torch.nn.init.zeros_(w)
     self.mlps.requires_grad_(False)
     return self

@@ -43,17 +43,21 @@ def foreign(
     found:list,      # from `sort_out`
     way_out:str=""   # a further remedy
 ) -> str:
-    "The sentence about records of another state of the code than the missing runs would be of; empty where there are none."
+    """The sentence about records of another state of the code than the missing runs would be of; empty where there are
+    none."""
     old, pairs, core = [], equivalences(), code_hash(DECIDING)
     missing = {p["method"] for _, p, r in found if r is None}
-    def differs(record, method, key, code): return code not in equal_to(record["provenance"].get(key) or "unknown", method, pairs)
+    def differs(record, method, key, code):
+        return code not in equal_to(record["provenance"].get(key) or "unknown", method, pairs)
     for method in {p["method"] for _, p, _ in found}:
         mine = [r for _, p, r in found if r and p["method"] == method]
         code = code_hash([*DECIDING, *rests_on(find_method(method).__module__, DECIDING)])
-        old += [r["run_id"] for r in mine if differs(r, method, "core", core) or method in missing and differs(r, method, "code", code)]
+        old += [r["run_id"] for r in mine if differs(r, method, "core", core) or method in missing
+                and differs(r, method, "code", code)]
     if not old: return ""
     more = "" if len(old) < 4 else f" and {len(old) - 3} more"
-    return (f"{', '.join(sorted(old)[:3])}{more}: made by another state of the code than the missing runs would be, and tables refuse to mix "
+    return (f"{', '.join(sorted(old)[:3])}{more}: made by another state of the code than the missing runs would be, "
+            "and tables refuse to mix "
             f"the two. Go back to that commit, move these records away, give another results_dir=…{way_out}.")
 
 # %% ../nbs/paper/86_jobs.ipynb #971c87e8
@@ -83,7 +87,8 @@ class Workers:
         gpu, log = self.places.get(), self.logs/f"{title}.log"
         print(f"begins    {title}" + (f" on GPU {gpu}" if gpu is not None else ""), flush=True)
         with open(log, "w", encoding="utf-8") if self.jobs > 1 else contextlib.nullcontext() as out:
-            process = subprocess.Popen(argv, cwd=project_root(), env=self.environment(gpu), stdout=out, stderr=out, process_group=0)
+            process = subprocess.Popen(argv, cwd=project_root(), env=self.environment(gpu), stdout=out, stderr=out,
+                                       process_group=0)
             self.under_way.append(process)
             if self.stopping: process.terminate()
             process.wait()
@@ -123,7 +128,8 @@ def in_rounds(
 def ended(
     work # a function that returns an exit status
 ) -> int:
-    "Its exit status; 1 after an error, told in a sentence; asked to end by a signal, 128 + its number, once all has ended."
+    """Its exit status; 1 after an error, told in a sentence; asked to end by a signal, 128 + its number, once all has
+    ended."""
     try:
         with stoppable(): return work()
     except Stopped as e:

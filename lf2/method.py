@@ -42,7 +42,8 @@ class Known:
     camids:np.ndarray=None   # (N,) cameras
     times:np.ndarray=None    # (N,) frame numbers, −1 unknown
     poses:np.ndarray=None    # (N, 18, 2) key points (row, column), NaN missing
-    labels:np.ndarray=None   # (N,) identities 0 … classes − 1: of the source; of the target only for a card that needs "truth"
+    # (N,) identities 0 … classes − 1: of the source; of the target only for a card that needs "truth"
+    labels:np.ndarray=None
     classes:int=0            # how many
     source:"Known"=None      # of the target: what there is to know of the source
 
@@ -58,16 +59,20 @@ def check_clusters(
     cfg,        # a resolved configuration: M, batch, instances
     known:Known # of the target
 ):
-    "A RunError where M clusters of the target's images cannot fill a batch; for methods whose labels come from k-means."
+    """A RunError where M clusters of the target's images cannot fill a batch; for methods whose labels come from
+    k-means."""
     n, needed = known.n_images, cfg.batch//cfg.instances
-    if cfg.M > n: raise RunError(f"M = {cfg.M} pseudo identities are more than the {n} target images: choose a smaller M.")
+    if cfg.M > n:
+        raise RunError(f"M = {cfg.M} pseudo identities are more than the {n} target images: choose a smaller M.")
     if n - cfg.M < needed:
-        raise RunError(f"M = {cfg.M} clusters of {n} target images leave {n - cfg.M} with two images at best, and a batch needs {needed}: "
+        raise RunError(f"M = {cfg.M} clusters of {n} target images leave {n - cfg.M} with two images at best, and a "
+                       f"batch needs {needed}: "
                        "choose a smaller M.")
 
 # %% ../nbs/core/18_method.ipynb #a41934c4
 Batch = namedtuple("Batch", "images labels index camids raw", defaults=(None,))
-Batch.__doc__ = "images (B, 3, H, W) normalised, or (V, B, 3, H, W); labels (B,); index (B,), rows of the split; camids (B,); raw uint8 (B, 3, H, W)"
+Batch.__doc__ = ("images (B, 3, H, W) normalised, or (V, B, 3, H, W); labels (B,); index (B,), rows of the split; "
+                 "camids (B,); raw uint8 (B, 3, H, W)")
 
 Start = namedtuple("Start", "arch seed trained", defaults=(True,))
 Start.__doc__ = "A network that stage 2 starts from: backbone, seed, and whether stage 1 trains it on the source"
@@ -77,8 +82,10 @@ Seen.__doc__ = "Of query or gallery: {inference: (n, D)}, cameras (n,), times (n
 
 # %% ../nbs/core/18_method.ipynb #7efaa296
 class Method(nn.Module):
-    "A way to adapt; the loop asks these questions and owns everything else. `network` is the ReIDNet that is kept for use."
-    Params, profiles, cards = None, {}, {} # dataclass of its own parameters; {profile: {parameter: value}}; {name: Card}
+    """A way to adapt; the loop asks these questions and owns everything else. `network` is the ReIDNet that is kept for
+    use."""
+    # dataclass of its own parameters; {profile: {parameter: value}}; {name: Card}
+    Params, profiles, cards = None, {}, {}
     trains = True           # False: evaluated as it is
     views = 1               # augmented versions of each image
     source_stream = False   # the labelled source is sampled beside the target
@@ -104,9 +111,11 @@ class Method(nn.Module):
         return cls.cards[cfg.method].headline
     @classmethod
     def source_images(cls, stage, arrays):
-        "None; or (key, uint8 (N_s, 3, H, W)): what stage 1 trains on in place of the source's images, whose identities they keep."
+        """None; or (key, uint8 (N_s, 3, H, W)): what stage 1 trains on in place of the source's images, whose
+        identities they keep."""
     def prepare(self, stage, arrays):
-        "Once before the first epoch; long work through `lf2.stepping.resumable`. arrays: {'source' | 'train': uint8 (N, 3, H, W)}."
+        """Once before the first epoch; long work through `lf2.stepping.resumable`. arrays: {'source' | 'train': uint8
+        (N, 3, H, W)}."""
 
 # %% ../nbs/core/18_method.ipynb #d92a458b
 @patch
@@ -121,7 +130,8 @@ def extracts(self:Method, epoch):
 
 @patch
 def features(self:Method, x):
-    "No grad. Normalised images (B, 3, H, W) → {name: (B, d)}: what is extracted for clustering; may be called from several threads."
+    """No grad. Normalised images (B, 3, H, W) → {name: (B, d)}: what is extracted for clustering; may be called from
+    several threads."""
     raise NotImplementedError
 
 @patch
@@ -131,7 +141,8 @@ def source_features(self:Method, x):
 
 @patch
 def meet_source(self:Method, feats, known):
-    "{name: (N_s, d)}: the source's training images by `source_features`, and what is `Known` of them; where `uses_source`."
+    """{name: (N_s, d)}: the source's training images by `source_features`, and what is `Known` of them; where
+    `uses_source`."""
 
 # %% ../nbs/core/18_method.ipynb #b3017d63
 @patch
@@ -151,22 +162,27 @@ def clusterings(self:Method, labels):
 
 @patch
 def begin_epoch(self:Method, feats, labels, epoch):
-    "After a labelling: classifiers from centroids, memories; afterwards the parameters must not be replaced until the next."
+    """After a labelling: classifiers from centroids, memories; afterwards the parameters must not be replaced until the
+    next."""
 
 # %% ../nbs/core/18_method.ipynb #ab46f3cd
 @patch
 def sampler(self:Method, stream, labels, camids):
     "What draws the batches of a stream: an object with `batch(generator, step) → (B,) rows`."
     cfg = self.cfg
-    radius = "eps" if getattr(cfg, "clustering", "") == "dbscan" else "rho" if getattr(cfg, "cluster", "") == "dbscan" else ""
+    radius = "eps" if getattr(cfg, "clustering", "") == "dbscan" else "rho" if getattr(cfg, "cluster",
+        "") == "dbscan" else ""
     clusters = radius or ("M" if "M" in self.card.needs else "")
-    return IdentitySampler(labels, camids, cfg.batch, cfg.instances, cfg.camera_aware, by="" if stream == "source" else clusters)
+    return IdentitySampler(labels, camids, cfg.batch, cfg.instances, cfg.camera_aware,
+                           by="" if stream == "source" else clusters)
 
 @patch
 def augment(self:Method, images, gen, stream, whole):
-    "uint8 (B, 3, H, W) → normalised and augmented; `whole`: images in the batch of all processes, of which these are a share."
+    """uint8 (B, 3, H, W) → normalised and augmented; `whole`: images in the batch of all processes, of which these are
+    a share."""
     cfg = self.cfg
-    return flip_crop_erase(images, gen, erase=cfg.erase, erase_fill=cfg.erase_fill, erase_law=cfg.erase_law, whole=whole)
+    return flip_crop_erase(images, gen, erase=cfg.erase, erase_fill=cfg.erase_fill, erase_law=cfg.erase_law,
+                           whole=whole)
 
 @patch
 def optimisers(self:Method):
@@ -186,7 +202,8 @@ def rate(self:Method, epoch):
 # %% ../nbs/core/18_method.ipynb #c7e1473f
 @patch
 def forward(self:Method, batches, step):
-    "{stream: Batch}, one entry unless `together` → {term: weighted loss}; losses in float32, whatever the networks' precision."
+    """{stream: Batch}, one entry unless `together` → {term: weighted loss}; losses in float32, whatever the networks'
+    precision."""
     raise NotImplementedError
 
 @patch

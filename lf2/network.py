@@ -40,7 +40,8 @@ class BasicBlock(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out)
         self.conv2, self.bn2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out)
         same = stride == 1 and c_in == c_out
-        self.downsample = nn.Identity() if same else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+        self.downsample = nn.Identity() if same else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False),
+            nn.BatchNorm2d(c_out))
     def forward(self, x):
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(y + self.downsample(x))
@@ -50,7 +51,8 @@ def small_resnet(
     widths=(24, 48, 96, 192) # channels of the four stages
 ) -> nn.Sequential:
     "ResNet's plan for 64×32 images: (N, 3, H, W) → (N, 192, H/8, W/8)."
-    net = OrderedDict(conv1=nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), bn1=nn.BatchNorm2d(widths[0]), relu=nn.ReLU(inplace=True))
+    net = OrderedDict(conv1=nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), bn1=nn.BatchNorm2d(widths[0]),
+                      relu=nn.ReLU(inplace=True))
     for i, (c_in, c_out, stride) in enumerate(zip((widths[0], *widths), widths, (1, 2, 2, 1), strict=False)):
         net[f"layer{i+1}"] = BasicBlock(c_in, c_out, stride)
     for m in net.values():
@@ -78,7 +80,8 @@ BEHIND = ("AuxLogits", "avgpool", "dropout", "fc") # what torchvision puts behin
 def build_backbone(
     arch:str,            # "small" or the name of a torchvision classifier
 ) -> tuple:
-    "(module, C): the network up to its last map, last stride removed, names as torchvision's; an unknown arch is an error."
+    """(module, C): the network up to its last map, last stride removed, names as torchvision's; an unknown arch is an
+    error."""
     if arch == "small": return small_resnet(), 192
     names = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
     if arch not in names:
@@ -194,7 +197,8 @@ class Widen(nn.Module):
     ):
         super().__init__()
         if width < channels:
-            raise RunError(f"width = {width} is less than the network's {channels} channels: choose {channels} or more.")
+            raise RunError(f"width = {width} is less than the network's {channels} channels: "
+                           f"choose {channels} or more.")
         self.width, self.times = width, -(-width//channels)
     def forward(self, maps): return torch.cat([maps]*self.times, 1)[:, :self.width]
 
@@ -289,7 +293,8 @@ class ReIDNet(nn.Module):
         part = stripes(maps, self.parts)[j-1]
         return self.experts[j-1](torch.cat([gap(part), full_precision(part.amax((2, 3)))], 1))
     def embed(self, maps):
-        "Last map → the global feature, and for inference its concatenation with the local ones: dict of (N, C) and (N, (K+1)C)."
+        """Last map → the global feature, and for inference its concatenation with the local ones: dict of (N, C) and
+        (N, (K+1)C)."""
         whole, *local = pooled = self.pooled(maps)
         found = {"global": whole, "concat": torch.cat([whole, *local], 1)}
         if self.inference != "experts": return found
@@ -320,14 +325,18 @@ def read_weights(
 ) -> dict:
     "Name → tensor from a file, without running any code that it may hold; a file that cannot be read so is an error."
     path = Path(path).expanduser()
-    if not path.is_file(): raise RunError(f"weights file {str(path)!r} does not exist: give the path of a .safetensors or .pth file.")
+    if not path.is_file():
+        raise RunError(f"weights file {str(path)!r} does not exist: give the path of a .safetensors or .pth file.")
     try:
-        state = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else torch.load(path,
+            map_location="cpu", weights_only=True)
     except Exception as e:
-        raise RunError(f"weights file {str(path)!r} cannot be read safely ({type(e).__name__}): save it as safetensors or as a plain state dict of tensors.") from e
+        raise RunError(f"weights file {str(path)!r} cannot be read safely ({type(e).__name__}): save it as safetensors "
+                       "or as a plain state dict of tensors.") from e
     for key in ("state_dict", "model", "net"):
         if isinstance(state, dict) and isinstance(state.get(key), dict): state = state[key]
-    if not isinstance(state, dict): raise RunError(f"weights file {str(path)!r} holds a {type(state).__name__}: a dictionary of tensors is wanted.")
+    if not isinstance(state, dict):
+        raise RunError(f"weights file {str(path)!r} holds a {type(state).__name__}: a dictionary of tensors is wanted.")
     tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
     return {k.removeprefix("module."): v for k, v in tensors.items()}
 
@@ -347,7 +356,8 @@ def mismatches(
     "What is missing, foreign or misshapen, the first four named; empty where nothing is."
     wrong = [f"{k} missing" for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
     wrong += [f"{k} unexpected" for k in tensors if k not in own]
-    wrong += [f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}" for k, v in tensors.items() if k in own and v.shape != own[k].shape]
+    wrong += [f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}" for k, v in tensors.items() if k in own
+              and v.shape != own[k].shape]
     return f"{len(wrong)} mismatches: {'; '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}" if wrong else ""
 
 HEADS = ("fc.", "classifier.", "head.", "neck.", "experts.", "top.", "gem.")
@@ -359,8 +369,10 @@ def load_backbone(
 ) -> nn.Module:
     "Copies `tensors` into the backbone; a missing, foreign or misshapen name is an error that lists it."
     own = backbone.state_dict()
-    tensors = {k.removeprefix("backbone.").removeprefix("base."): v for k, v in tensors.items() if not k.startswith(HEADS)}
-    if wrong := mismatches(own, tensors): raise RunError(f"weights {origin!r} do not fit this arch ({wrong}): choose the arch they were made for.")
+    tensors = {k.removeprefix("backbone.").removeprefix("base."): v
+               for k, v in tensors.items() if not k.startswith(HEADS)}
+    if wrong := mismatches(own, tensors):
+        raise RunError(f"weights {origin!r} do not fit this arch ({wrong}): choose the arch they were made for.")
     backbone.load_state_dict(tensors, strict=False)
     return backbone
 
@@ -372,9 +384,12 @@ def imagenet_weights(
     if arch == "small": raise RunError("weights 'imagenet' do not exist for arch 'small': use weights='none'.")
     entry = torchvision.models.get_model_weights(arch).IMAGENET1K_V1
     place = Path(torch.hub.get_dir())/"checkpoints"/Path(entry.url).name
-    try: return torch.hub.load_state_dict_from_url(entry.url, map_location="cpu", progress=False, check_hash=True, weights_only=True)
+    try:
+        return torch.hub.load_state_dict_from_url(entry.url, map_location="cpu", progress=False, check_hash=True,
+            weights_only=True)
     except OSError as e:
-        raise RunError(f"weights 'imagenet' of {arch} cannot be downloaded from {entry.url}: put the file at {place} or give weights=PATH.") from e
+        raise RunError(f"weights 'imagenet' of {arch} cannot be downloaded from {entry.url}: put the file at {place} "
+                       "or give weights=PATH.") from e
 
 # %% ../nbs/core/07_network.ipynb #447dcac4
 def make_network(
@@ -424,19 +439,23 @@ def save_network(
 def read_network(
     path:str|Path # written by `save_network`
 ) -> tuple:
-    "(name → tensor, facts) of a file whose facts are right and whose `digest` holds, else a RunError; one without a digest warns."
+    """(name → tensor, facts) of a file whose facts are right and whose `digest` holds, else a RunError; one without a
+    digest warns."""
     tensors, facts, file = read_weights(path), None, f"weights file {str(path)!r}"
     with contextlib.suppress(safetensors.SafetensorError, ValueError, RecursionError):
-        with safetensors.safe_open(path, framework="pt") as f: facts = json.loads((f.metadata() or {}).get("lf2", "null"))
+        with safetensors.safe_open(path, framework="pt") as f:
+            facts = json.loads((f.metadata() or {}).get("lf2", "null"))
     parts = {k.split(".")[1] for k in tensors if k.startswith("experts.")}   # how many, before such a network is made
     remedy = "give a teacher.safetensors that a run of this project wrote."
     if not isinstance(facts, dict) or facts.get("parts") != len(parts):
         raise RunError(f"{file} does not say what network it is: {remedy}")
     if wrong := misfit(_are_facts, facts): raise RunError(f"{file}: {wrong}; {remedy}")
     if "sha256" not in facts:
-        warnings.warn(f"{file} is from before there were checksums: nobody can tell whether it is whole.", DataWarning, stacklevel=2)
+        warnings.warn(f"{file} is from before there were checksums: nobody can tell whether it is whole.", DataWarning,
+                      stacklevel=2)
     elif facts["sha256"] != digest(tensors, facts):
-        raise RunError(f"{file} is damaged, its checksum does not hold: take another copy, or remove it and make the run again.")
+        raise RunError(f"{file} is damaged, its checksum does not hold: take another copy, or remove it and make the "
+                       "run again.")
     return tensors, facts
 
 def load_network(
@@ -470,12 +489,16 @@ def pick_device(
 ) -> tuple:
     "(torch.device, precision) by the fixed rule; an impossible wish is an error."
     keep_memory()
-    if device == "cuda" and not torch.cuda.is_available(): raise RunError("device 'cuda' was asked for but torch sees no GPU: use device='cpu' or install a CUDA build of torch.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunError("device 'cuda' was asked for but torch sees no GPU: use device='cpu' or install a CUDA build of "
+                       "torch.")
     dev = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
-    if precision == "fp16" and dev.type == "cpu": raise RunError("precision 'fp16' needs a GPU: use precision='bf16' or 'fp32' on a CPU.")
+    if precision == "fp16" and dev.type == "cpu":
+        raise RunError("precision 'fp16' needs a GPU: use precision='bf16' or 'fp32' on a CPU.")
     if precision != "auto": return dev, precision
     if dev.type == "cuda": return dev, "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu,
+        "_is_amx_tile_supported", lambda: False)()
     return dev, "bf16" if has_bf16 else "fp32"
 
 def autocast(

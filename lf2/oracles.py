@@ -20,15 +20,18 @@ from .teacher import update_teacher
 # %% ../nbs/checks/check_oracles.ipynb #d2849116
 def _eval(a):
     who = [a[k] for k in ("q_pids", "g_pids", "q_camids", "g_camids")]
-    found, (rows, ranks) = evaluate(a["q_feats"], a["g_feats"], *who), match_ranks(cosine_rows(a["q_feats"], a["g_feats"]), tuple(who))
+    found, (rows, ranks) = evaluate(a["q_feats"], a["g_feats"],
+                                    *who), match_ranks(cosine_rows(a["q_feats"], a["g_feats"]), tuple(who))
     def trapezoid(r):
         k = np.arange(1, len(r) + 1)
         return np.mean((np.divide(k - 1, r - 1, out=np.ones(len(r)), where=r > 1) + k/r)/2)
     official = np.mean([trapezoid(np.sort(ranks[rows == i])) for i in np.unique(rows)])
     mAP = {f"{name}_mAP": found.mAP for name in ("torchreid", "fastreid", "openreid")}
-    return mAP | dict(torchreid_cmc=np.asarray(found.cmc)[:50], fastreid_mINP=found.mINP, market_official_trapezoid_mAP=official)
+    return mAP | dict(torchreid_cmc=np.asarray(found.cmc)[:50], fastreid_mINP=found.mINP,
+                      market_official_trapezoid_mAP=official)
 
-def _rerank(a): return dict(dist=rerank(a["q_feats"], a["g_feats"], int(a["k1"]), int(a["k2"]), float(a["lambda_value"])))
+def _rerank(a):
+    return dict(dist=rerank(a["q_feats"], a["g_feats"], int(a["k1"]), int(a["k2"]), float(a["lambda_value"])))
 def _jaccard(a): return dict(dist=jaccard_distance(a["feats"], int(a["k1"]), int(a["k2"])))
 
 # %% ../nbs/checks/check_oracles.ipynb #6d2f2093
@@ -39,11 +42,14 @@ def with_gradient(
     "(value, gradient of each input)."
     leaves = [torch.as_tensor(np.asarray(x)).clone().requires_grad_() for x in inputs]
     value = loss_of(*leaves)
-    return value.item(), *(None if g is None else g.numpy() for g in torch.autograd.grad(value, leaves, allow_unused=True))
+    return value.item(), *(None if g is None else g.numpy()
+                           for g in torch.autograd.grad(value, leaves, allow_unused=True))
 
 def _losses(a):
-    y, found = torch.from_numpy(a["labels"]), {"ce_label_smooth_0.1": cross_entropy(*map(torch.from_numpy, (a["logits"], a["labels"])), 0.1).item()}
-    losses = {"softmax_triplet": lambda f: softmax_triplet(f, y)} | {f"batch_hard_triplet_m{m}": lambda f, m=m: batch_hard_triplet(f, y, m) for m in (0.3, 0.5)}
+    y, found = torch.from_numpy(a["labels"]), {"ce_label_smooth_0.1": cross_entropy(*map(torch.from_numpy,
+        (a["logits"], a["labels"])), 0.1).item()}
+    losses = {"softmax_triplet": lambda f: softmax_triplet(f, y)} | {f"batch_hard_triplet_m{m}": lambda f,
+        m=m: batch_hard_triplet(f, y, m) for m in (0.3, 0.5)}
     for name, loss in losses.items(): found[name], found[f"{name}_grad"] = with_gradient(loss, a["feats"])
     return found
 
@@ -55,7 +61,8 @@ def _fusion_released(a):
     return dict(attention=fm.attention(0, local).numpy(), fused_pooled_before_bn=fm.pooled([local], whole)[0].numpy())
 
 def _ema(a):
-    def vector(x): return torch.nn.ParameterDict(dict(theta=torch.nn.Parameter(torch.as_tensor(x).clone(), requires_grad=False)))
+    def vector(x):
+        return torch.nn.ParameterDict(dict(theta=torch.nn.Parameter(torch.as_tensor(x).clone(), requires_grad=False)))
     teacher, path = vector(np.zeros_like(a["student"][0])), []
     for n, theta in enumerate(a["student"]):
         update_teacher(teacher, vector(theta), float(a["omega"]), step=n)
@@ -74,5 +81,7 @@ def reference(
     if name in SHARED: return SHARED[name](arrays)
     try: room = importlib.import_module(f"lf2.methods.{ROOMS.get(name, name)}")
     except ModuleNotFoundError: room = None
-    if not hasattr(room, "oracle_values"): raise ValueError(f"reference values {name!r} are unknown: choose one of {', '.join(SHARED)}, or a method's room.")
+    if not hasattr(room, "oracle_values"):
+        raise ValueError(f"reference values {name!r} are unknown: choose one of {', '.join(SHARED)}, or a method's "
+                         "room.")
     return room.oracle_values(arrays)

@@ -33,7 +33,8 @@ def is_main() -> bool:
     return rank() == 0
 
 def started() -> int:
-    "How many processes a launcher (torchrun, accelerate) started for this run, this one among them; 1 without a launcher."
+    """How many processes a launcher (torchrun, accelerate) started for this run, this one among them; 1 without a
+    launcher."""
     return int(os.environ["WORLD_SIZE"]) if {"WORLD_SIZE", "RANK", "MASTER_ADDR"} <= os.environ.keys() else 1
 
 # %% ../nbs/core/03_processes.ipynb #36b9f405
@@ -45,20 +46,26 @@ def joined(
     device:torch.device,  # where this process computes
     patience:float=1800.  # seconds after which an answer is no longer expected
 ):
-    "Inside, the processes that a launcher started can talk, and `cuda` is this process's GPU; without a launcher nothing happens."
+    """Inside, the processes that a launcher started can talk, and `cuda` is this process's GPU; without a launcher
+    nothing happens."""
     if started() == 1 or dist.is_initialized(): yield; return
     if device.type == "cuda":
         here, place = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
-        if place >= here: raise RunError(f"process {place + 1} of this machine finds {here} GPUs: start one process per GPU, or use device='cpu'.")
+        if place >= here:
+            raise RunError(f"process {place + 1} of this machine finds {here} GPUs: start one process per GPU, or use "
+                           "device='cpu'.")
         torch.cuda.set_device(place)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=patience))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                            timeout=datetime.timedelta(seconds=patience))
     try:
         yield
         all_here()
     except RunError: raise
     except (RuntimeError, ValueError) as e:
-        if isinstance(e, dist.DistError) or re.search(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|timed? ?out", str(e)):
-            raise LostProcess(f"process {rank()} of {world()} lost another one, which has ended or was silent for {patience:g} s: "
+        if isinstance(e, dist.DistError) or re.search(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|timed? ?out",
+                str(e)):
+            raise LostProcess(f"process {rank()} of {world()} lost another one, which has ended or was silent for "
+                              f"{patience:g} s: "
                               "see its message; the last checkpoint is sound, the same command goes on from it.") from e
         raise
     dist.destroy_process_group()
@@ -122,7 +129,9 @@ def agree(
     dist.all_gather_object(everybody, (platform.node(), what))
     for n, (host, other) in enumerate(everybody):
         for k, v in everybody[0][1].items():
-            if other.get(k) != v: raise RunError(f"process {n} on {host} has {k} = {other.get(k)!r}, process 0 has {v!r}: give all machines the same code, data and parameters.")
+            if other.get(k) != v:
+                raise RunError(f"process {n} on {host} has {k} = {other.get(k)!r}, process 0 has {v!r}: give all "
+                               "machines the same code, data and parameters.")
 
 # %% ../nbs/core/03_processes.ipynb #28ef5438
 def share(
@@ -147,7 +156,7 @@ def all_rows(
 
 # %% ../nbs/core/03_processes.ipynb #282443be
 def share_out(
-    jobs:dict # name → function without arguments whose result can be pickled; the same names in the same order everywhere
+    jobs:dict # name → function without arguments, its result to be pickled; the same names and order everywhere
 ) -> dict:
     "{name: result}: job i is done by process i mod world, and all of them learn all results, or the first error."
     if world() == 1: return {name: job() for name, job in jobs.items()}
@@ -214,14 +223,17 @@ def mean_over_processes(
 
 # %% ../nbs/core/03_processes.ipynb #c58eda62
 class GhostBatchNorm(nn.modules.batchnorm._BatchNorm):
-    "Batch normalisation whose training statistics come from `size` images at a time; names and shapes of the ordinary one."
+    """Batch normalisation whose training statistics come from `size` images at a time; names and shapes of the ordinary
+    one."""
     def _check_input_dim(self, x): pass
     def forward(self, x):
         if not self.training or len(x) <= self.size: return super().forward(x)
         parts = x.split(self.size)
         running = [(self.running_mean.clone(), self.running_var.clone()) for _ in parts]
-        y = torch.cat([F.batch_norm(part, *r, self.weight, self.bias, True, self.momentum, self.eps) for part, r in zip(parts, running, strict=True)])
-        for kept, seen in zip((self.running_mean, self.running_var), zip(*running, strict=True), strict=True): kept.copy_(torch.stack(seen).mean(0))
+        y = torch.cat([F.batch_norm(part, *r, self.weight, self.bias, True, self.momentum, self.eps)
+                       for part, r in zip(parts, running, strict=True)])
+        for kept, seen in zip((self.running_mean, self.running_var), zip(*running, strict=True), strict=True):
+            kept.copy_(torch.stack(seen).mean(0))
         self.num_batches_tracked += 1
         return y
 
@@ -245,9 +257,12 @@ def batch_statistics(
     cfg,                # a resolved configuration: batch, bn, bn_batch
     device:torch.device # where it computes
 ) -> nn.Module:
-    "Batch normalisation as `cfg` wants it; `bn='sync'` on a CPU is a RunError. A plain BN stays where it sees `bn_batch` images anyway."
+    """Batch normalisation as `cfg` wants it; `bn='sync'` on a CPU is a RunError. A plain BN stays where it sees
+    `bn_batch` images anyway."""
     if cfg.bn == "sync":
-        if device.type != "cuda": raise RunError("bn = 'sync' needs GPUs: PyTorch's SyncBatchNorm computes there only; use bn='local' on CPUs.")
+        if device.type != "cuda":
+            raise RunError("bn = 'sync' needs GPUs: PyTorch's SyncBatchNorm computes there only; use bn='local' on "
+                           "CPUs.")
         return nn.SyncBatchNorm.convert_sync_batchnorm(module) if world() > 1 else module
     return ghost(module, cfg.bn_batch) if cfg.bn_batch < cfg.batch//world() else module
 
@@ -261,7 +276,8 @@ def running_statistics(
     module:nn.Module # in training mode where it is trained
 ) -> list:
     "The running means and variances that this step's images move: of every BN in training mode."
-    return [t for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training and m.track_running_stats
+    return [t for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
+            and m.track_running_stats
             for t in (m.running_mean, m.running_var)]
 
 # %% ../nbs/core/03_processes.ipynb #30b166ae
@@ -269,12 +285,15 @@ def _sentence(text, processes):
     "The one sentence that tells why a launch failed, from all that it printed."
     own = re.findall(r"^(?!LostProcess|Stopped|\w*Warning)[A-Z]\w+: (\S.*)$", text, re.M)
     if own: return own[0]
-    first, sound = re.search(r"Root Cause.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)", text, re.S), "the last checkpoint is sound, the same command goes on from it."
+    first, sound = re.search(r"Root Cause.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)", text,
+                             re.S), "the last checkpoint is sound, the same command goes on from it."
     which = f"process {first[1] if first else '?'} of {processes}"
-    if first and int(first[2]) < 0: return f"{which} was killed by signal {-int(first[2])}, so the run was ended: {sound}"
+    if first and int(first[2]) < 0:
+        return f"{which} was killed by signal {-int(first[2])}, so the run was ended: {sound}"
     if stopped := re.findall(r"^Stopped: (.+)$", text, re.M): return stopped[0]
     raised = [line for line in re.findall(r"^\[rank\d+\]: (\w+: .+)$", text, re.M) if "gloo" not in line]
-    return f"{which} ended with an error ({raised[-1][:300] if raised else 'exit status ' + (first[2] if first else '?')}): {sound}"
+    return (f"{which} ended with an error "
+            f"({raised[-1][:300] if raised else 'exit status ' + (first[2] if first else '?')}): {sound}")
 
 def launch(
     *program,          # what each process runs: ("-m", "lf2.run", path), or (script, …)
@@ -282,12 +301,15 @@ def launch(
     show=None,         # is told every line of a bar and every warning; sys.stderr.write unless given
     options=("--standalone",) # further options of torchrun
 ) -> str:
-    "Starts the same program `processes` times through torchrun; returns what was printed on stdout. A failure is a RunError of one sentence."
-    argv = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc-per-node", str(processes), *map(str, program)]
+    """Starts the same program `processes` times through torchrun; returns what was printed on stdout. A failure is a
+    RunError of one sentence."""
+    argv = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc-per-node", str(processes),
+            *map(str, program)]
     home = [str(Path(__file__).resolve().parent.parent)] if "__file__" in globals() else []
     env = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1)//processes))} | os.environ
     env["PYTHONPATH"] = os.pathsep.join([*home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    with tempfile.TemporaryFile() as out, subprocess.Popen(argv, env=env, stdout=out, stderr=subprocess.PIPE, start_new_session=True) as child:
+    with tempfile.TemporaryFile() as out, subprocess.Popen(argv, env=env, stdout=out, stderr=subprocess.PIPE,
+            start_new_session=True) as child:
         try: text = _follow(child.stderr, show or sys.stderr.write)
         except BaseException:
             _end(child)

@@ -31,9 +31,11 @@ def bar(
     every:float=0.5,    # seconds between two drawings at least
     **kw                # further arguments of tqdm
 ) -> tqdm:
-    "A tqdm bar whose line replaces itself on a terminal, in JupyterLab and through papermill; of several processes the main one draws."
+    """A tqdm bar whose line replaces itself on a terminal, in JupyterLab and through papermill; of several processes
+    the main one draws."""
     rate = "" if unit == "it" else ", {rate_fmt}"
     look = "{l_bar}{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}" + rate + "{postfix}]"
     kw["disable"] = kw.get("disable", False) or not is_main()
-    return tqdm(iterable, total=total, desc=desc, unit=unit, mininterval=every, maxinterval=every*4, file=_OneLine(), bar_format=look,
+    return tqdm(iterable, total=total, desc=desc, unit=unit, mininterval=every, maxinterval=every*4, file=_OneLine(),
+                bar_format=look,
                 ncols=int(os.environ.get("COLUMNS", 150)), **kw)

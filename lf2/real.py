@@ -29,25 +29,34 @@ def development_set(
     seed:int=0,     # which ones
     pattern:str=MARKET_NAME # of their names, with the groups pid and cam
 ) -> Path: # `out`
-    "A copy of the images, split by identity into a part to learn from and a test set to choose on; a query may still lack a match. DataError where names tell no identity or camera, `out` is not empty, or a part would be."
+    """A copy of the images, split by identity into a part to learn from and a test set to choose on; a query may still
+    lack a match. DataError where names tell no identity or camera, `out` is not empty, or a part would be."""
     train, out = Path(train), Path(out)
     if not train.is_dir(): raise DataError(f"{train} is no folder: give that of the training images.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())): raise DataError(f"{out} is not an empty folder: name a new one.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is not an empty folder: name a new one.")
     found = parse_names(train, pattern)
     if unknown := [path.name for path, pid, cam, *_ in found if pid is None or cam is None]:
-        raise DataError(f"{len(unknown)} of {len(found)} names tell no identity or no camera (first: {unknown[0]}): give a pattern with the groups pid and cam.")
+        raise DataError(f"{len(unknown)} of {len(found)} names tell no identity or no camera (first: {unknown[0]}): "
+                        "give a pattern with the groups pid and cam.")
     number = number_names({pid for _, pid, *_ in found})
     rows = [(path, number[pid], cam) for path, pid, cam, *_ in found]
     pids = np.unique([pid for _, pid, _ in rows])
-    if not 0 < held < len(pids): raise DataError(f"held = {held} of {len(pids)} identities: hold at least one, and leave at least one to learn from.")
+    if not 0 < held < len(pids):
+        raise DataError(f"held = {held} of {len(pids)} identities: hold at least one, and leave at least one to learn "
+                        "from.")
     away = set(np.random.default_rng(keyed_seed(seed, "development")).permutation(pids)[:held].tolist())
     first, cameras = {}, {}
     for path, pid, cam in rows:
         first.setdefault((pid, cam), path)
         cameras.setdefault(pid, set()).add(cam)
-    def part(path, pid, cam): return "bounding_box_train" if pid not in away else "query" if path == first[pid, cam] and len(cameras[pid]) > 1 else "bounding_box_test"
+    def part(path, pid, cam):
+        return "bounding_box_train" if pid not in away else "query" if path == first[pid,
+            cam] and len(cameras[pid]) > 1 else "bounding_box_test"
     parts = [part(*row) for row in rows]
-    if missing := {"query", "bounding_box_test"} - set(parts): raise DataError(f"the {held} held-out identities leave {' and '.join(sorted(missing))} empty: hold more, or people whom two cameras have seen more than once.")
+    if missing := {"query", "bounding_box_test"} - set(parts):
+        raise DataError(f"the {held} held-out identities leave {' and '.join(sorted(missing))} empty: hold more, or "
+                        "people whom two cameras have seen more than once.")
     for name, (path, *_) in zip(parts, rows, strict=True):
         copy = out/name/path.relative_to(train)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +70,11 @@ def by_person(
     draws:int=4000, # of as many people as there are, with replacement
     seed:int=0
 ) -> tuple: # mean over the queries, low and high end of its 95 % interval
-    "Percentile bootstrap over identities, each weighing as much as it has queries: how sure a mean is if other people had been asked for. ValueError where lengths differ or nothing counts."
+    """Percentile bootstrap over identities, each weighing as much as it has queries: how sure a mean is if other people
+    had been asked for. ValueError where lengths differ or nothing counts."""
     d, pids = np.asarray(differences, float), np.asarray(pids)
-    if d.shape != pids.shape: raise ValueError(f"{len(d)} numbers and {len(pids)} identities: give one identity per number.")
+    if d.shape != pids.shape:
+        raise ValueError(f"{len(d)} numbers and {len(pids)} identities: give one identity per number.")
     known = np.isfinite(d)
     if not known.any(): raise ValueError("no query counts: give at least one finite number.")
     d, who = d[known], np.unique(pids[known], return_inverse=True)[1]
@@ -83,7 +94,8 @@ def ranks_of(
     q, g = (features[f"{s}.{headline}"].float() for s in ("query", "gallery"))
     r = ranked_lists(q, g, data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids, top=top)
     q, g, rows = unit(q), unit(g), torch.from_numpy(r.gallery)
-    similarity = torch.cat([torch.einsum("qd,qtd->qt", a, g[b]) for a, b in zip(q.split(256), rows.split(256), strict=True)]).masked_fill(rows < 0, torch.nan)
+    similarity = torch.cat([torch.einsum("qd,qtd->qt", a, g[b])
+        for a, b in zip(q.split(256), rows.split(256), strict=True)]).masked_fill(rows < 0, torch.nan)
     return dict(ap=torch.from_numpy(r.ap).float(), right=torch.from_numpy(r.right), similarity=similarity.half())
 
 def save_ranks(
@@ -92,7 +104,8 @@ def save_ranks(
     path        # a safetensors file
 ):
     "Writes what `read_ranks` reads."
-    tensors = {"pids": torch.as_tensor(pids).short()} | {f"{m}.{k}": v.contiguous() for m, found in ranks.items() for k, v in found.items()}
+    tensors = {"pids": torch.as_tensor(pids).short()} | {f"{m}.{k}": v.contiguous() for m, found in ranks.items()
+        for k, v in found.items()}
     with atomic_path(path) as part: safetensors.torch.save_file(tensors, part)
 
 def read_ranks(
@@ -101,7 +114,8 @@ def read_ranks(
     "(pids (Q,), {method: `ranks_of` it, as arrays}), methods in the order of the tables."
     kept = safetensors.torch.load_file(path)
     pids = kept.pop("pids").numpy()
-    found = {m: {k.rpartition(".")[2]: v.float().numpy() if v.is_floating_point() else v.numpy() for k, v in kept.items() if k.rpartition(".")[0] == m} for m in cards()}
+    found = {m: {k.rpartition(".")[2]: v.float().numpy() if v.is_floating_point() else v.numpy()
+                 for k, v in kept.items() if k.rpartition(".")[0] == m} for m in cards()}
     return pids, {m: v for m, v in found.items() if v}
 
 # %% ../nbs/paper/85_real.ipynb #2303ec12
@@ -120,8 +134,10 @@ def draw_ranks(
     queries:list,   # rows, one line of charts each
     names=None      # method → what to call it; its usual name unless told
 ):
-    "A column per method, a row per query; beneath, the share of right images at each rank over all queries that count. A method that nobody registered is a ValueError."
-    if odd := [m for m in ranks if m not in cards()] or ([] if ranks else ["none at all"]): raise ValueError(f"methods {', '.join(odd)}: draw some of {', '.join(cards())}.")
+    """A column per method, a row per query; beneath, the share of right images at each rank over all queries that
+    count. A method that nobody registered is a ValueError."""
+    if odd := [m for m in ranks if m not in cards()] or ([] if ranks else ["none at all"]):
+        raise ValueError(f"methods {', '.join(odd)}: draw some of {', '.join(cards())}.")
     names = {m: card.label for m, card in cards().items()} | (names or {})
     fig = plt.figure(figsize=(7.2, 1.05*len(queries) + 3.3), layout="constrained")
     grid = fig.add_gridspec(len(queries) + 2, len(ranks), height_ratios=[1]*len(queries) + [.14, 2.3])
@@ -130,20 +146,27 @@ def draw_ranks(
             ax, s, right = fig.add_subplot(grid[i, j]), found["similarity"][q], found["right"][q]
             at = np.arange(1, len(s) + 1)
             ax.plot(at, s, color="0.8", lw=.8, zorder=1)
-            ax.scatter(at[right], s[right], s=16, color=INK, zorder=2); ax.scatter(at[~right], s[~right], s=15, color=FAINT, marker="x", lw=1., zorder=2)
+            ax.scatter(at[right], s[right], s=16, color=INK, zorder=2)
+            ax.scatter(at[~right], s[~right], s=15, color=FAINT, marker="x", lw=1., zorder=2)
             last = i == len(queries) - 1
-            ax.set_xlim(.3, len(s) + .7); ax.set_xticks([1, 5, 10] if last else []); ax.tick_params(labelsize=7, length=2); ax.spines[["top", "right"]].set_visible(False)
+            ax.set_xlim(.3, len(s) + .7); ax.set_xticks([1, 5, 10] if last else [])
+            ax.tick_params(labelsize=7, length=2); ax.spines[["top", "right"]].set_visible(False)
             ax.margins(y=.18); ax.yaxis.set_major_locator(plt.MaxNLocator(3))
-            ax.text(.97, .9, f"AP {100*found['ap'][q]:.0f} %", transform=ax.transAxes, ha="right", va="center", fontsize=7, color=INK)
+            ax.text(.97, .9, f"AP {100*found['ap'][q]:.0f} %", transform=ax.transAxes, ha="right", va="center",
+                    fontsize=7, color=INK)
             if i == 0: ax.set_title(names[m].replace(" (true labels)", ""), fontsize=8.5)
             if j == 0: ax.set_ylabel(f"query {q}", fontsize=7.5)
     ax = fig.add_subplot(grid[-1, :])
     for m, found in ranks.items():
         share = 100*found["right"][np.isfinite(found["ap"])].mean(0)
-        ax.plot(np.arange(1, len(share) + 1), share, color=card_of(m).colour, marker="osD^vPX"[list(ranks).index(m) % 7], ms=4, lw=2.2 if m == "lf2" else 1.5, ls="--" if m == "supervised" else "-", label=names[m])
-    ax.set_xlabel("rank", fontsize=8); ax.set_ylabel("right images, % of queries", fontsize=8); ax.tick_params(labelsize=8); ax.set_ylim(0); ax.grid(alpha=.25)
+        ax.plot(np.arange(1, len(share) + 1), share, color=card_of(m).colour,
+                marker="osD^vPX"[list(ranks).index(m) % 7], ms=4, lw=2.2 if m == "lf2" else 1.5,
+                ls="--" if m == "supervised" else "-", label=names[m])
+    ax.set_xlabel("rank", fontsize=8); ax.set_ylabel("right images, % of queries", fontsize=8)
+    ax.tick_params(labelsize=8); ax.set_ylim(0); ax.grid(alpha=.25)
     ax.set_xticks(np.arange(1, len(share) + 1)); ax.spines[["top", "right"]].set_visible(False)
-    marks = [ax.plot([], [], mark, color=colour, ms=4.5, ls="", label=what)[0] for mark, colour, what in (("o", INK, "the person asked for"), ("x", FAINT, "somebody else"))]
+    marks = [ax.plot([], [], mark, color=colour, ms=4.5, ls="", label=what)[0]
+             for mark, colour, what in (("o", INK, "the person asked for"), ("x", FAINT, "somebody else"))]
     lines = [h for h in ax.get_lines() if h not in marks and not h.get_label().startswith("_")]
     fig.legend(handles=[*marks, *lines], fontsize=8, frameon=False, ncols=4, loc="outside lower center")
     return fig

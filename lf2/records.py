@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from .config import RunError, code_hash, project_root
 
 # %% ../nbs/core/01_records.ipynb #d5a9518e
-REMEDY = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EFBIG: "raise the limit on file sizes"}
+REMEDY = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space",
+          errno.EFBIG: "raise the limit on file sizes"}
 
 def disk_error(
     path:str|Path, # what was to be read or written
@@ -30,7 +31,8 @@ def disk_error(
     "The RunError about a disk that refused: path, reason, remedy."
     code = getattr(e, "errno", None) or next((c for c in (*REMEDY, errno.EROFS) if os.strerror(c) in str(e)), None)
     remedy = REMEDY.get(code, "see that it is there and that you may write to it")
-    return RunError(f"{path} cannot be used ({os.strerror(code) if code else ' '.join(str(e).split())}): {remedy}, or choose another results_dir or cache_dir.")
+    return RunError(f"{path} cannot be used ({os.strerror(code) if code else ' '.join(str(e).split())}): {remedy}, or "
+                    "choose another results_dir or cache_dir.")
 
 def _flush(folder):
     "Folder entries to the disk, where the file system knows how."
@@ -43,11 +45,13 @@ def _flush(folder):
 def atomic_path(
     path:str|Path # where the finished file shall be
 ):
-    "Yields a temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not; a failing disk is a RunError."
+    """Yields a temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not; a
+    failing disk is a RunError."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(prefix=f".{path.name.encode()[:100].decode(errors='ignore')}.", suffix=".part", dir=path.parent)
+        fd, name = tempfile.mkstemp(prefix=f".{path.name.encode()[:100].decode(errors='ignore')}.", suffix=".part",
+                                    dir=path.parent)
         os.close(fd); part = Path(name)
         try:
             yield part
@@ -66,7 +70,8 @@ def sweep(
     for part in folder.glob(f".{glob.escape(name)}*.part"): part.unlink(missing_ok=True)
 
 # %% ../nbs/core/01_records.ipynb #3176c56d
-DECIDING = ["config", "processes", "synthetic", "walks", "data", "batches", "network", "fusion", "teacher", "losses", "clustering", "features", "evaluation",
+DECIDING = ["config", "processes", "synthetic", "walks", "data", "batches", "network", "fusion", "teacher", "losses",
+            "clustering", "features", "evaluation",
             "stepping", "pretrain", "method", "adapt"]
 
 def _git(*args):
@@ -81,7 +86,8 @@ def _version(package):
 def provenance(
     modules:list=DECIDING # modules whose source can change a result; a method's own comes on top
 ) -> dict:
-    "Commit, cleanliness, code hash, library versions and machine of this process; commit and dirty are None without git."
+    """Commit, cleanliness, code hash, library versions and machine of this process; commit and dirty are None without
+    git."""
     with contextlib.suppress(FileNotFoundError):
         commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", "--", "lf2")
         return dict(commit=commit, dirty=None if changes is None else bool(changes)) | _machine(modules)
@@ -89,11 +95,14 @@ def provenance(
 
 def _machine(modules):
     "The part of the provenance that needs no git."
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "") \
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), "") \
         if Path("/proc/cpuinfo").exists() else platform.processor()
-    return dict(code=code_hash(modules), core=code_hash(DECIDING), python=platform.python_version(), cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(),
+    return dict(code=code_hash(modules), core=code_hash(DECIDING), python=platform.python_version(), cpu=cpu,
+                cores=os.cpu_count(), threads=torch.get_num_threads(),
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-                versions={p: _version(p) for p in ("torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu", "pillow")})
+                versions={p: _version(p) for p in ("torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu",
+                    "pillow")})
 
 # %% ../nbs/core/01_records.ipynb #fec6c957
 SCHEMA = 1
@@ -170,7 +179,8 @@ def write_record(
 ) -> Path:
     "Writes `results_dir/<run_id>.json` atomically and returns its path; `schema` and `finished` are added here."
     full = _plain(dict(schema=SCHEMA, finished=datetime.now(UTC).isoformat(timespec="seconds")) | record)
-    if wrong := fault(full): raise RunError(f"record {record.get('run_id')!r} cannot be written: {wrong}; mend what made it.")
+    if wrong := fault(full):
+        raise RunError(f"record {record.get('run_id')!r} cannot be written: {wrong}; mend what made it.")
     path = Path(results_dir)/f"{record['run_id']}.json"
     text = json.dumps(full, indent=1, allow_nan=False, ensure_ascii=False)
     with atomic_path(path) as part: part.write_text(text + "\n", encoding="utf-8")
@@ -188,15 +198,20 @@ def _plain(x):
 def read_record(
     path:str|Path # results_dir/<run_id>.json
 ) -> dict|None:
-    "The record in a file; None where it holds other JSON; what is no JSON, has a `fault`, or bears another run's name, is a RunError."
+    """The record in a file; None where it holds other JSON; what is no JSON, has a `fault`, or bears another run's
+    name, is a RunError."""
     path = Path(path)
     try: record = json.loads(path.read_text(encoding="utf-8"), parse_float=_float, parse_constant=str)
     except OSError as e: raise disk_error(path, e) from e
-    except (ValueError, RecursionError) as e: raise RunError(f"record {path} is not JSON ({' '.join(str(e).split())}): remove it or restore it from git.") from e
+    except (ValueError, RecursionError) as e:
+        raise RunError(f"record {path} is not JSON ({' '.join(str(e).split())}): "
+                       "remove it or restore it from git.") from e
     if not isinstance(record, dict) or not {"run_id", "parameters", "final", "evaluations"} & record.keys(): return None
     if wrong := fault(record):
         raise RunError(f"record {path}: {wrong}; restore it from git, or remove it and make the run again.")
-    if record["run_id"] != path.stem: raise RunError(f"record {path} calls itself {str(record['run_id'])[:80]!r}: a record's file is named after its run; rename or remove it.")
+    if record["run_id"] != path.stem:
+        raise RunError(f"record {path} calls itself {str(record['run_id'])[:80]!r}: a record's file is named after its "
+                       "run; rename or remove it.")
     return record
 
 def _float(text):
@@ -213,8 +228,10 @@ def records_table(
     records:list # from `read_records`
 ) -> pd.DataFrame:
     "One row per run: what was run, the last epoch's headline metrics, the code they come from."
-    rows = [dict(run_id=r["run_id"]) | {k: r["parameters"].get(k) for k in ("source", "target", "method", "M", "seed", "preset")}
-            | dict(inference=r["final"]["headline"]) | r["final"].get(r["final"]["headline"], {}) | dict(epoch=r["final"]["epoch"], code=r["provenance"]["code"])
+    rows = [dict(run_id=r["run_id"]) | {k: r["parameters"].get(k) for k in ("source", "target", "method", "M", "seed",
+        "preset")}
+            | dict(inference=r["final"]["headline"]) | r["final"].get(r["final"]["headline"], {})
+            | dict(epoch=r["final"]["epoch"], code=r["provenance"]["code"])
             for r in records]
     return pd.DataFrame(rows)
 
@@ -256,5 +273,6 @@ def without_timings(
 ):
     "The record without what the clock, the machine's load and commits that change no deciding code decide."
     if isinstance(record, dict): return {k: without_timings(v) for k, v in record.items() if k not in MAY_DIFFER}
-    if isinstance(record, list): return [v for v in map(without_timings, record) if not (isinstance(v, str) and v.startswith("interrupted"))]
+    if isinstance(record, list):
+        return [v for v in map(without_timings, record) if not (isinstance(v, str) and v.startswith("interrupted"))]
     return record

@@ -37,19 +37,24 @@ from .tables import METRICS
 def metrics_table(
     record:dict # of a finished run
 ) -> pd.DataFrame:
-    "Percentages, one row per moment (start, last epoch, best epoch) and inference (global, concat); empty when nothing was evaluated."
+    """Percentages, one row per moment (start, last epoch, best epoch) and inference (global, concat); empty when
+    nothing was evaluated."""
     if not record["evaluations"]: return pd.DataFrame(columns=list(METRICS.values()))
     last, best = record["final"], record["best"]
     moments = {"start (direct transfer)": record["evaluations"][0]}
-    if last["epoch"]: moments |= {f"last epoch ({last['epoch']})": last, f"best epoch ({best['epoch']}), chosen on the test set": best}
+    if last["epoch"]:
+        moments |= {f"last epoch ({last['epoch']})": last,
+                    f"best epoch ({best['epoch']}), chosen on the test set": best}
     rows = {(moment, name): {METRICS[k]: 100*v for k, v in scores.items() if k in METRICS}
             for moment, seen in moments.items() for name, scores in seen.items() if isinstance(scores, dict)}
     return pd.DataFrame(rows).T.rename_axis(["moment", "inference"])
 
 # %% ../nbs/paper/82_report.ipynb #fe6d542e
 COLOURS = sns.color_palette("colorblind")
-PAPER = {"font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True,
-         "grid.color": "0.9", "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 8, "lines.markersize": 4}
+PAPER = {"font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
+         "axes.grid": True,
+         "grid.color": "0.9", "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+         "legend.fontsize": 8, "lines.markersize": 4}
 
 def draw_accuracy(ax, record):
     "mAP (solid) and Rank-1 (dashed) of every evaluated epoch, per inference; epoch 0 is ringed."
@@ -70,7 +75,8 @@ def over_epochs(record, pick):
     "Epochs, and {name: values} of what `pick` finds in each epoch's history; nan where there is nothing."
     told = [pick(h) for h in record["epochs"]]
     names = dict.fromkeys(k for d in told for k in d)
-    return [h["epoch"] for h in record["epochs"]], {k: [math.nan if d.get(k) is None else d[k] for d in told] for k in names}
+    return [h["epoch"] for h in record["epochs"]], {k: [math.nan if d.get(k) is None else d[k] for d in told]
+        for k in names}
 
 def draw_losses(ax, record):
     "The weighted loss terms; colour tells the branch, line style the kind of loss."
@@ -78,14 +84,17 @@ def draw_losses(ax, record):
     streams, kinds = (list(dict.fromkeys(k.split(" ")[i] for k in terms)) for i in (-1, 0))
     for name, values in terms.items():
         s, k = streams.index(name.split(" ")[-1]), kinds.index(name.split(" ")[0])
-        ax.plot(epochs, values, ["-", "--", ":", "-."][k % 4], marker="os^D"[k % 4], color=COLOURS[s % len(COLOURS)], label=name)
+        ax.plot(epochs, values, ["-", "--", ":", "-."][k % 4], marker="os^D"[k % 4], color=COLOURS[s % len(COLOURS)],
+                label=name)
     ax.set(title="Loss terms as they are added up", xlabel="epoch", yscale="log")
 
 def draw_agreement(ax, record):
     "ARI of the clusterings with each other (solid) and with the true identities (dashed)."
     epochs, between = over_epochs(record, lambda h: {k: v["ari"] for k, v in h["between"].items()})
-    for colour, (name, values) in zip(COLOURS[3:], between.items()): ax.plot(epochs, values, "-o", color=colour, label=name.replace("-", " and "))
-    for colour, (name, values) in zip(COLOURS, over_epochs(record, lambda h: {k: v["ari"] for k, v in h["truth"].items()})[1].items()):
+    for colour, (name, values) in zip(COLOURS[3:], between.items()):
+        ax.plot(epochs, values, "-o", color=colour, label=name.replace("-", " and "))
+    for colour, (name, values) in zip(COLOURS,
+            over_epochs(record, lambda h: {k: v["ari"] for k, v in h["truth"].items()})[1].items()):
         ax.plot(epochs, values, "--s", color=colour, label=f"{name} and truth")
     ax.set(title="Agreement of pseudo labels (ARI)", xlabel="epoch", ylim=(0, 1.02))
 
@@ -101,7 +110,8 @@ def draw_sizes(ax, record):
 # %% ../nbs/paper/82_report.ipynb #3170ad68
 PANELS = { # panel → has the record anything to draw in it?
     draw_accuracy: lambda r: r["evaluations"], draw_losses: lambda r: any(h["losses"] for h in r["epochs"]),
-    draw_agreement: lambda r: any(h["between"] or h["truth"] for h in r["epochs"]), draw_sizes: lambda r: any(h["sizes"] for h in r["epochs"])}
+    draw_agreement: lambda r: any(h["between"] or h["truth"] for h in r["epochs"]),
+    draw_sizes: lambda r: any(h["sizes"] for h in r["epochs"])}
 PLACES = {0: "A", 1: "A", 2: "AB", 3: "AB;CC", 4: "AB;CD"} # number of panels → where they are
 
 def learning_curves(
@@ -117,9 +127,11 @@ def learning_curves(
             draw(ax, record)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             if ax.get_yscale() == "log":
-                ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+                ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}",
+                             minor_locator=NullLocator())
             if handles := ax.get_legend_handles_labels()[0]:
-                ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2 + (len(handles) > 5), handlelength=2.4, columnspacing=1.2)
+                ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2 + (len(handles) > 5),
+                          handlelength=2.4, columnspacing=1.2)
     plt.close(fig)
     return fig
 
@@ -146,10 +158,14 @@ def thumbnail_rows(
         for c, (image, frame) in enumerate(row):
             x = c*(w + gap) + gap//2 + (shift if c else 0)
             sheet[y:y+h, x:x+w] = np.asarray(image).transpose(1, 2, 0)
-            if frame: ax.add_patch(Rectangle((x - 1, y - 1), w + 1, h + 1, fill=False, ec=FRAMES[frame][0], ls=FRAMES[frame][1], lw=2.2))
+            if frame:
+                ax.add_patch(Rectangle((x - 1, y - 1), w + 1, h + 1, fill=False, ec=FRAMES[frame][0],
+                                       ls=FRAMES[frame][1], lw=2.2))
     ax.imshow(sheet); ax.axis("off")
     keys = [Line2D([], [], color=FRAMES[k][0], ls=FRAMES[k][1], lw=2.2, label=v) for k, v in legend.items()]
-    if keys: ax.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1.), ncols=len(keys), frameon=False, fontsize=8.5, borderaxespad=0.2)
+    if keys:
+        ax.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1.), ncols=len(keys), frameon=False, fontsize=8.5,
+                  borderaxespad=0.2)
     plt.close(fig)
     return fig
 
@@ -169,7 +185,8 @@ def cluster_rows(
     "Sampled pseudo clusters as rows; ValueError when there is none."
     labels, rng = np.asarray(labels), np.random.default_rng(keyed_seed(seed, "report", "clusters"))
     names = np.unique(labels[labels >= 0])
-    if not len(names): raise ValueError(f"none of {len(labels)} images has a pseudo label: there is no cluster to show.")
+    if not len(names):
+        raise ValueError(f"none of {len(labels)} images has a pseudo label: there is no cluster to show.")
     pids = np.full(len(labels), -2) if pids is None else np.asarray(pids)
     rows, texts = [], []
     for c in np.sort(rng.permutation(names)[:n]):
@@ -180,7 +197,8 @@ def cluster_rows(
         shown = sorted(range(min(per_row, len(members))), key=lambda i: kind[i] != "right")
         rows.append([(images[members[i]], str(kind[i])) for i in shown])
         size = f"{len(members)} image{'s'[:len(members) > 1]}"
-        texts.append(f"cluster {c}\n{size}" + (f", {len(known)} {'people' if len(known) > 1 else 'person'}" if len(known) else ""))
+        texts.append(f"cluster {c}\n{size}" + (f", {len(known)} {'people' if len(known) > 1 else 'person'}"
+                                               if len(known) else ""))
     used = {f for row in rows for _, f in row}
     legend = dict(right="the cluster's commonest person", wrong="somebody else", unknown="person unknown")
     return thumbnail_rows(rows, texts, {k: v for k, v in legend.items() if k in used})
@@ -204,12 +222,14 @@ def ranked_rows(
     lists:RankedLists,# from `ranked_lists`, of these queries at least
     queries:dict      # name → rows of the query split, e.g. from `best_and_worst`
 ) -> plt.Figure:
-    "The query at the left, then its first gallery images, right and wrong framed; the average precision is in the row's label."
+    """The query at the left, then its first gallery images, right and wrong framed; the average precision is in the
+    row's label."""
     at, rows, texts = {int(q): i for i, q in enumerate(lists.queries)}, [], []
     for name, chosen in queries.items():
         for k, q in enumerate(chosen, 1):
             i = at[int(q)]
-            found = [(gallery_images[g], "right" if ok else "wrong") for g, ok in zip(lists.gallery[i], lists.right[i]) if g >= 0]
+            found = [(gallery_images[g], "right" if ok else "wrong") for g, ok in zip(lists.gallery[i], lists.right[i])
+                     if g >= 0]
             rows.append([(query_images[q], None), *found])
             texts.append(f"{name} {k}\nAP {100*lists.ap[i]:.1f} %")
     return thumbnail_rows(rows, texts, dict(right="the person asked for", wrong="somebody else"), apart=True)
@@ -246,7 +266,8 @@ def pictures(
     if not feats: return figures
     data, pixels = target_images(cfg)
     streams = sorted(k for k in feats if k.startswith("labels."))
-    if streams: figures["clusters"] = cluster_rows(pixels["train"], feats[streams[0]].numpy(), data.train.pids, seed=cfg.seed)
+    if streams:
+        figures["clusters"] = cluster_rows(pixels["train"], feats[streams[0]].numpy(), data.train.pids, seed=cfg.seed)
     if not record["evaluations"]: return figures
     q, g = (feats[f"{s}.{record['final']['headline']}"] for s in ("query", "gallery"))
     who = data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids
@@ -268,7 +289,9 @@ def parameters_table(
 ) -> pd.DataFrame:
     "`config_table` without the symbols and without the machine's paths."
     table = config_table(cfg).drop(columns="symbol").astype(object)
-    def shown(v): return f"{v:g}" if isinstance(v, float) else shown_path(v, hidden=True) if isinstance(v, str) and Path(v).is_absolute() else v
+    def shown(v):
+        return f"{v:g}" if isinstance(v, float) else shown_path(v, hidden=True) if isinstance(v,
+            str) and Path(v).is_absolute() else v
     table["value"] = [shown(v) for v in table["value"]]
     if origin: table["from"] = [origin.get(k, v) for k, v in table["from"].items()]
     return table
@@ -278,7 +301,8 @@ def seconds_table(
     record:dict # of a finished run
 ) -> pd.DataFrame:
     "Seconds of each phase; those of stage 2's parts are in its own."
-    names = dict(data="reading or drawing the images", pretrain="stage 1", adapt="stage 2", extract="… of it: features", cluster="… of it: clustering, after features",
+    names = dict(data="reading or drawing the images", pretrain="stage 1", adapt="stage 2",
+                 extract="… of it: features", cluster="… of it: clustering, after features",
                  train="… of it: training", evaluate="… of it: evaluation", keep="saving", total="all")
     found = record["seconds"]
     order = [k for k in names if k in found] + [k for k in found if k not in names]
@@ -297,8 +321,10 @@ def provenance_table(
 ) -> pd.DataFrame:
     "What the run was made with: code, libraries, machine."
     made = {k: v for k, v in record["provenance"].items() if k != "versions"} | record["provenance"].get("versions", {})
-    made |= {k: record.get(k) for k in ("device", "precision", "processes", "bn_batch", "images_per_second", "peak_memory_mb", "finished", "schema")}
-    return pd.DataFrame({"value": {k: f"{v:,.0f}" if isinstance(v, float) else "–" if v is None else str(v) for k, v in made.items()}})
+    made |= {k: record.get(k) for k in ("device", "precision", "processes", "bn_batch", "images_per_second",
+                                        "peak_memory_mb", "finished", "schema")}
+    return pd.DataFrame({"value": {k: f"{v:,.0f}" if isinstance(v, float) else "–" if v is None else str(v)
+                                   for k, v in made.items()}})
 
 # %% ../nbs/paper/82_report.ipynb #16d3ad21
 STYLE = """:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); }
@@ -318,14 +344,16 @@ def embedded(
     "The figure as an HTML element with its PNG inside."
     png = io.BytesIO()
     fig.savefig(png, format="png", bbox_inches="tight", facecolor="white", dpi=dpi)
-    return f'<figure><img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"></figure>'
+    return (f'<figure><img alt="{html.escape(alt, quote=True)}" '
+            f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"></figure>')
 
 def html_table(
     table:pd.DataFrame,# what to show
     kind:str=""        # "text" for columns of words
 ) -> str:
     "The table as HTML, escaped, floats to one digit."
-    return f'<div class="scroll {kind}">{table.to_html(border=0, escape=True, float_format="{:.1f}".format, index_names=False)}</div>'
+    return ('<div class="scroll '
+            f'{kind}">{table.to_html(border=0, escape=True, float_format="{:.1f}".format, index_names=False)}</div>')
 
 def folded(
     table:pd.DataFrame,# a long one
@@ -336,12 +364,20 @@ def folded(
     return f"<details><summary>{html.escape(title)}</summary>{html_table(table, kind)}</details>"
 
 # %% ../nbs/paper/82_report.ipynb #f2d9c7f1
-CAPTIONS = {"curves": ("Learning curves", "Epoch 0 is the start, the source network as it is. Losses are means over an epoch; clusters are told of as the epoch found them, before it trained on them."),
-            "clusters": ("Clusters of the last epoch", "Pseudo identities drawn by lot, from the clustering of the global feature. Rows are what the network was told are one person."),
-            "lists": ("Ranked lists, best and worst", "The query is at the left, then the ten most similar gallery images of the last epoch, without the same person's images from the same camera.")}
+CAPTIONS = {"curves": ("Learning curves", "Epoch 0 is the start, the source network as it is. Losses are means over an "
+                                          "epoch; clusters are told of as the epoch found them, before it trained on "
+                                          "them."),
+            "clusters": ("Clusters of the last epoch", "Pseudo identities drawn by lot, from the clustering of the "
+                                                       "global feature. Rows are what the network was told are one "
+                                                       "person."),
+            "lists": ("Ranked lists, best and worst", "The query is at the left, then the ten most similar gallery "
+                                                      "images of the last epoch, without the same person's images from "
+                                                      "the same camera.")}
 
-TERMS = {"cls": "cross entropy: how well the pseudo labels are predicted, before it is weighted", "tri": "triplet loss: a crop's own cluster is to be nearer than the others, times λ, α or γ",
-         "fm": "the loss that teaches the Fusion Module, on its fused features", "P0": "the whole body, and the clustering of its feature",
+TERMS = {"cls": "cross entropy: how well the pseudo labels are predicted, before it is weighted",
+         "tri": "triplet loss: a crop's own cluster is to be nearer than the others, times λ, α or γ",
+         "fm": "the loss that teaches the Fusion Module, on its fused features",
+         "P0": "the whole body, and the clustering of its feature",
          "P1": "the upper part, fused with the whole, and the clustering of that", "P2": "the lower part, likewise",
          "ARI": "adjusted Rand index: how far two sets of labels agree, 1 for the same groups, 0 for chance"}
 
@@ -349,7 +385,8 @@ def terms_of(
     record:dict # of a finished run
 ) -> dict:
     "What the curves' names mean, of those that occur."
-    heard = {w for h in record["epochs"] for name in h["losses"] for w in name.split(" ")} | {w for h in record["epochs"] for w in h["sizes"]}
+    heard = {w for h in record["epochs"] for name in h["losses"] for w in name.split(" ")} | {w
+        for h in record["epochs"] for w in h["sizes"]}
     if any(h["between"] or h["truth"] for h in record["epochs"]): heard.add("ARI")
     return {term: meaning for term, meaning in TERMS.items() if term in heard}
 
@@ -366,20 +403,27 @@ def headline(
     record:dict # of a finished run
 ) -> str:
     "The run's outcome in a sentence."
-    if not record["evaluations"]: return f"Trained for {record['final']['epoch']} epochs; the target's identities are not known, so nothing was measured."
+    if not record["evaluations"]:
+        return (f"Trained for {record['final']['epoch']} epochs; the target's identities are not known, so nothing was "
+                "measured.")
     feature = record["final"]["headline"]
     start, last = record["evaluations"][0][feature], record["final"][feature]
-    if not record["final"]["epoch"]: return f"Direct transfer reaches {100*start['mAP']:.1f} % mAP and {100*start['rank1']:.1f} % Rank-1 on the target."
-    return (f"From {100*start['mAP']:.1f} % mAP before adaptation to {100*last['mAP']:.1f} % after {record['final']['epoch']} epochs "
+    if not record["final"]["epoch"]:
+        return (f"Direct transfer reaches {100*start['mAP']:.1f} % mAP and {100*start['rank1']:.1f} % Rank-1 on the "
+                "target.")
+    return (f"From {100*start['mAP']:.1f} % mAP before adaptation to {100*last['mAP']:.1f} % after "
+            f"{record['final']['epoch']} epochs "
             f"(Rank-1 {100*start['rank1']:.1f} → {100*last['rank1']:.1f} %; {feature} feature).")
 
 def remarks(
     record:dict # of a finished run
 ) -> list:
     "The record's notes, the warnings of its epochs and doubts about its code, one sentence each, without paths."
-    found = [*record.get("notes", []), *(f"epoch {h['epoch']}: {w}" for h in record["epochs"] for w in h.get("warnings", []))]
+    found = [*record.get("notes", []), *(f"epoch {h['epoch']}: {w}" for h in record["epochs"]
+                                         for w in h.get("warnings", []))]
     card = METHODS[record["parameters"]["method"]].cards[record["parameters"]["method"]]
-    if "truth" in card.needs: found.append("trained with the target's true identities: an upper bound, not unsupervised adaptation")
+    if "truth" in card.needs:
+        found.append("trained with the target's true identities: an upper bound, not unsupervised adaptation")
     if card.reimplemented: found.append(f"reimplemented: {card.reimplemented}")
     if record["provenance"].get("dirty"): found.append("the code had changes that were not committed")
     return [without_paths(t) for t in found]
@@ -394,18 +438,25 @@ def page(
     p, esc = record["parameters"], html.escape
     title = esc(f"{p['method']}: {p['source']} → {p['target']}")
     notes = [*remarks(record), *extra]
-    if len(figures) == 1 and (record["epochs"] or record["evaluations"]): notes.append("the run's folder is not at hand, so that clusters and ranked lists are missing; resume='never' makes the run and its folder anew")
-    parts = [f"<h1>{title}</h1>", f"<p><code>{esc(record['run_id'])}</code></p>", f'<p class="lead">{esc(headline(record))}</p>',
+    if len(figures) == 1 and (record["epochs"] or record["evaluations"]):
+        notes.append("the run's folder is not at hand, so that clusters and ranked lists are missing; resume='never' "
+                     "makes the run and its folder anew")
+    parts = [f"<h1>{title}</h1>", f"<p><code>{esc(record['run_id'])}</code></p>",
+             f'<p class="lead">{esc(headline(record))}</p>',
              *(f'<p class="note">{esc(n)}</p>' for n in notes)]
     if record["evaluations"]: parts += ["<h2>Metrics, in per cent</h2>", html_table(metrics_table(record)),
-             f"<p>The best epoch was chosen on {esc(str(record['best'].get('chosen_on', 'the test set')))}. Global is φ of the whole image alone{', concat is global and local features side by side' if 'concat' in record['final'] else ''}.</p>"]
+             f"<p>The best epoch was chosen on {esc(str(record['best'].get('chosen_on', 'the test set')))}. Global is "
+             f"φ of the whole image alone{', concat is global and local features side by side' if 'concat' in record['final'] else ''}.</p>"]
     terms = "".join(f"<dt>{esc(t)}</dt><dd>{esc(m)}</dd>" for t, m in terms_of(record).items())
-    for name, fig in figures.items(): parts += [f"<h2>{CAPTIONS[name][0]}</h2>", f"<p>{CAPTIONS[name][1]}</p>", embedded(fig, CAPTIONS[name][0]), f"<dl>{terms}</dl>"*(name == "curves" and bool(terms))]
+    for name, fig in figures.items():
+        parts += [f"<h2>{CAPTIONS[name][0]}</h2>", f"<p>{CAPTIONS[name][1]}</p>", embedded(fig, CAPTIONS[name][0]),
+                  f"<dl>{terms}</dl>"*(name == "curves" and bool(terms))]
     params = parameters_table(configure(p), record.get("origin"))
     parts += ["<h2>Data</h2>", html_table(data_table(record)), "<h2>Time</h2>", html_table(seconds_table(record)),
               "<h2>Parameters</h2>", folded(params, f"all {len(params)}, with where each value comes from", "text"),
               "<h2>Provenance</h2>", folded(provenance_table(record), "code, libraries and machine", "text")]
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            'content="width=device-width, initial-scale=1">'
             f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n")
 
 def write_report(

@@ -29,7 +29,8 @@ from .method import Known
 from .methods import find_method
 from .network import load_network, make_network, pick_device, read_network, save_network, weights_key
 from .pretrain import pretrain
-from .processes import agree, all_rows, bn_images, from_main, is_main, joined, launch, main_first, only_main, started, world
+from .processes import (agree, all_rows, bn_images, from_main, is_main, joined, launch, main_first, only_main,
+                           started, world)
 from .progress import _OneLine
 from .records import DECIDING, atomic_path, disk_error, provenance, read_record, sweep, write_record
 from .stepping import Stage
@@ -49,7 +50,8 @@ def asked_for(
 ) -> dict:
     "What of it says something: not None, and not the value that the parameter has anyway."
     plain = configure({k: names[k] for k in ("method", "preset", "profile") if k in names})
-    return {k: v for k, v in names.items() if v is not None and not repr(v) == repr(getattr(Core, k, None)) == repr(getattr(plain, k, None))}
+    return {k: v for k, v in names.items() if v is not None
+            and not repr(v) == repr(getattr(Core, k, None)) == repr(getattr(plain, k, None))}
 
 def runs_dir(
     cfg # a resolved configuration
@@ -73,7 +75,8 @@ def load_data(
 def contents(
     split # of a data set
 ) -> str:
-    "A hash of what the split holds: file names or scenes, identities, cameras; not where it lies or when it was written."
+    """A hash of what the split holds: file names or scenes, identities, cameras; not where it lies or when it was
+    written."""
     what = fingerprint(split.scenes) if split.scenes is not None else [p.name for p in split.paths]
     return hashlib.sha256(repr((what, split.pids.tolist(), split.camids.tolist())).encode()).hexdigest()[:16]
 
@@ -83,7 +86,8 @@ def need_splits(
 ):
     "A RunError when a split that the run needs is empty."
     for s in names:
-        if not len(getattr(data, s)): raise RunError(f"data set {data.name!r} has no {s} images: this run needs its {', '.join(names)} split.")
+        if not len(getattr(data, s)):
+            raise RunError(f"data set {data.name!r} has no {s} images: this run needs its {', '.join(names)} split.")
 
 # %% ../nbs/use/70_run.ipynb #c1ceafe3
 def what_decides(
@@ -92,7 +96,8 @@ def what_decides(
     precision:str # of the networks
 ) -> dict:
     "Everything that can change the result of a run: parameters, images, initial weights, precision."
-    return identity(cfg) | dict(weights=weights_key(cfg.weights), precision=precision, **{f"{s} images": k for s, k in keys.items()})
+    return identity(cfg) | dict(weights=weights_key(cfg.weights), precision=precision,
+                                **{f"{s} images": k for s, k in keys.items()})
 
 def run_id(
     cfg,         # a resolved configuration
@@ -126,7 +131,8 @@ def started_run(
     cfg,       # its configuration
     given:dict # parameter → value
 ) -> dict:
-    "The record of a run on `cfg.processes` processes of this machine, which are started for it; their failure is a RunError."
+    """The record of a run on `cfg.processes` processes of this machine, which are started for it; their failure is a
+    RunError."""
     with tempfile.TemporaryDirectory() as tmp:
         config = Path(tmp)/"config.json"
         config.write_text(json.dumps(given, default=str))
@@ -134,7 +140,8 @@ def started_run(
         except RunError:
             print(file=sys.stderr)   # ends the line of the bar
             raise
-    name = json.loads([line for line in out.splitlines() if line.startswith('{"run_id"')][-1])["run_id"]   # libraries print there, too
+    # libraries print there, too
+    name = json.loads([line for line in out.splitlines() if line.startswith('{"run_id"')][-1])["run_id"]
     return read_record(Path(cfg.results_dir)/f"{name}.json")
 
 def going_on(
@@ -146,20 +153,25 @@ def going_on(
     def place(size):
         name = run_id(cfg, what_decides(with_bn_batch(cfg, size), keys, precision))
         return runs_dir(cfg)/name, Path(cfg.results_dir)/f"{name}.json"
-    if cfg.origin["bn_batch"] != "rule" or cfg.bn == "sync" or cfg.resume != "auto" or (place(cfg.bn_batch)[0]/"config.json").exists(): return cfg.bn_batch
+    if (cfg.origin["bn_batch"] != "rule" or cfg.bn == "sync" or cfg.resume != "auto"
+            or (place(cfg.bn_batch)[0]/"config.json").exists()):
+        return cfg.bn_batch
     identities, share = cfg.batch//cfg.instances, cfg.batch//world()
     for size in (cfg.batch//n for n in range(1, identities + 1) if identities % n == 0):
         folder, record = place(size)
         begun = (folder/"config.json").exists() if share % size == 0 else any(folder.glob("epoch_*.json"))
         if begun and not record.exists():
-            warnings.warn(f"this goes on with the interrupted run {folder.name}, in which batch normalisation sees {size} images: {share} are at hand, bn_batch={share} starts a run of its own.", DataWarning, stacklevel=2)
+            warnings.warn(f"this goes on with the interrupted run {folder.name}, in which batch normalisation sees "
+                          f"{size} images: {share} are at hand, bn_batch={share} starts a run of its own.",
+                          DataWarning, stacklevel=2)
             return size
     return cfg.bn_batch
 
 def with_bn_batch(cfg, size):
     "The configuration with another `bn_batch`."
     new = replace(cfg, bn_batch=size)
-    object.__setattr__(new, "origin", cfg.origin | (dict(bn_batch="the interrupted run") if size != cfg.bn_batch else {}))
+    object.__setattr__(new, "origin", cfg.origin | (dict(bn_batch="the interrupted run") if size != cfg.bn_batch
+        else {}))
     return new
 
 # %% ../nbs/use/70_run.ipynb #c8111152
@@ -170,7 +182,8 @@ def finished(cfg, path, folder):
     return read_record(path)
 
 def begin(cfg, path, folder):
-    "Makes the run's folder ready: config.json, no leavings, and with resume='never' no checkpoint and no teacher, so that 'auto' goes on with what begins now."
+    """Makes the run's folder ready: config.json, no leavings, and with resume='never' no checkpoint and no teacher, so
+    that 'auto' goes on with what begins now."""
     sweep(path.parent, path.name)
     if cfg.resume == "never":
         for old in (*folder.glob("epoch_*"), *folder.glob("followed_*"), *folder.glob("teacher.*")): old.unlink()
@@ -186,18 +199,22 @@ class Run:
     def load(self):
         "Source and target, their splits and what these hold; a RunError where they cannot serve."
         cfg = self.cfg
-        self.source, self.target = load_data(cfg, cfg.source, cfg.source_root), load_data(cfg, cfg.target, cfg.target_root)
+        self.source, self.target = load_data(cfg, cfg.source, cfg.source_root), load_data(cfg, cfg.target,
+            cfg.target_root)
         need_splits(self.source, "train"); need_splits(self.target, "train")
         need_identities(self.source, "is the source")
-        if "truth" in self.Method.cards[cfg.method].needs: need_identities(self.target, "is to be learned from with labels")
+        if "truth" in self.Method.cards[cfg.method].needs:
+            need_identities(self.target, "is to be learned from with labels")
         tests = {} if self.target.cannot_evaluate else {s: getattr(self.target, s) for s in ("query", "gallery")}
         self.splits = dict(source=self.source.train, train=self.target.train) | tests
         self.keys = {s: contents(v) for s, v in self.splits.items()}
     def identify(self):
         "The run's name and place, from everything that decides its result."
-        with told(self.notes): self.cfg = with_bn_batch(self.cfg, from_main(going_on, self.cfg, self.keys, self.precision))
+        with told(self.notes):
+            self.cfg = with_bn_batch(self.cfg, from_main(going_on, self.cfg, self.keys, self.precision))
         self.decides = what_decides(self.cfg, self.keys, self.precision)
-        agree(self.decides | dict(processes=world(), code=self.made_with["code"], torch=self.made_with["versions"]["torch"]))
+        agree(self.decides | dict(processes=world(), code=self.made_with["code"],
+                                  torch=self.made_with["versions"]["torch"]))
         self.name = run_id(self.cfg, self.decides)
         self.path, self.folder = Path(self.cfg.results_dir)/f"{self.name}.json", runs_dir(self.cfg)/self.name
         self.log = Log(self.folder)
@@ -208,7 +225,8 @@ def need_identities(
 ):
     "A RunError where training images of unknown identity would have to teach."
     if (data.train.pids < 0).any():
-        raise RunError(f"data set {data.name!r} has images of unknown identity and {role}: name the identities in `pattern`, or choose another.")
+        raise RunError(f"data set {data.name!r} has images of unknown identity and {role}: name the identities in "
+                       "`pattern`, or choose another.")
 
 # %% ../nbs/use/70_run.ipynb #70000001
 @patch_to(Run)
@@ -236,15 +254,18 @@ def work(self):
     only_main(begin, cfg, self.path, self.folder)
     with main_first(), self.phase("data"), told(self.notes):
         self.arrays = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in self.splits.items()}
-    stage = Stage(cfg, self.device, self.precision, self.folder, self.decides | dict(code=self.made_with["code"]), self.log)
+    stage = Stage(cfg, self.device, self.precision, self.folder, self.decides | dict(code=self.made_with["code"]),
+                  self.log)
     with self.phase("pretrain"): nets, self.stage1 = zip(*self.networks(stage), strict=True)
     known = self.know()
     method = self.Method(cfg, list(nets), known).to(self.device)
     with self.phase("adapt"):
-        self.history, self.evaluations, followed, labels = adapt(method, known, self.target, self.arrays, stage, self.seen)
+        self.history, self.evaluations, followed, labels = adapt(method, known, self.target, self.arrays, stage,
+            self.seen)
     with self.phase("keep"): self.keep(method, followed, labels)
     if times := self.log.times("went on"):
-        self.notes.append(f"interrupted and gone on with {times} time(s): the seconds outside of the epochs are those of the last process")
+        self.notes.append(f"interrupted and gone on with {times} time(s): the seconds outside of the epochs are those "
+                          "of the last process")
     only_main(write_record, self.made_record(), cfg.results_dir); self.log("finished")
 
 @patch_to(Run)
@@ -263,12 +284,14 @@ def keep(self, method, followed, labels):
     "Writes final.safetensors, teacher.safetensors (or the network of a method without one) and features.safetensors."
     cfg, folder, tests = self.cfg, self.folder, [s for s in ("query", "gallery") if s in self.arrays]
     where = dict(device=self.device, precision=self.precision)
-    seen = self.seen or {s: extract(method.eval().embed, self.arrays[s], **where) for s in tests} # gone on with after its last evaluation
+    # gone on with after its last evaluation
+    seen = self.seen or {s: extract(method.eval().embed, self.arrays[s], **where) for s in tests}
     kept = {f"{s}.{k}": v.half() for s, found in seen.items() for k, v in found.items()}
     if not is_main(): return
     whole = {k: v.contiguous().cpu() for k, v in method.state_dict().items()}
     with atomic_path(folder/"final.safetensors") as part: safetensors.torch.save_file(whole, part)
-    save_network(method.network, folder/"teacher.safetensors", run_id=self.name, height=cfg.height, width=cfg.width, target=cfg.target)
+    save_network(method.network, folder/"teacher.safetensors", run_id=self.name, height=cfg.height, width=cfg.width,
+                 target=cfg.target)
     kept |= {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
     kept |= {f"labels.{s}": torch.as_tensor(v).int() for s, v in labels.items()}
     with atomic_path(folder/"features.safetensors") as part:
@@ -277,12 +300,14 @@ def keep(self, method, followed, labels):
 # %% ../nbs/use/70_run.ipynb #70000003
 def shown_params(cfg) -> dict:
     "The parameters without folders of this machine."
-    return {k: Path(v).name if v and (k.endswith(("_dir", "_root")) or k in ("weights", "poses")) else v for k, v in asdict(cfg).items()}
+    return {k: Path(v).name if v and (k.endswith(("_dir", "_root")) or k in ("weights", "poses")) else v
+            for k, v in asdict(cfg).items()}
 
 def images_and_ids(data) -> dict:
     "{split: {images, ids}} of a data set; ids is None where no identity is known."
     def ids(v): return len(set(v.pids.tolist())) if not len(v) or (v.pids >= -1).any() else None
-    return {s: dict(images=len(v), ids=ids(v)) for s, v in (("train", data.train), ("query", data.query), ("gallery", data.gallery))}
+    return {s: dict(images=len(v), ids=ids(v)) for s, v in (("train", data.train), ("query", data.query),
+        ("gallery", data.gallery))}
 
 def peak_memory(device) -> float:
     "Megabytes, of the process that took most: of the GPU where there is one."
@@ -298,23 +323,31 @@ def made_record(self) -> dict:
     headline = self.Method.headline(cfg) if evaluations else None
     last, best = [dict(epoch=len(history))]*2
     if evaluations: last, best = evaluations[-1], max(evaluations, key=lambda e: e[headline]["mAP"])
-    seconds = self.phase.seconds | {k: sum(h["seconds"].get(k, 0) for h in history) for k in ("extract", "cluster", "train", "evaluate")}
+    seconds = self.phase.seconds | {k: sum(h["seconds"].get(k, 0) for h in history)
+                                    for k in ("extract", "cluster", "train", "evaluate")}
     return dict(run_id=self.name, parameters=shown_params(cfg), origin=cfg.origin, notes=[*self.notes, *self.remarks()],
-                final=dict(last, headline=headline), best=dict(best, headline=headline, chosen_on="the target test set: an oracle's choice"),
-                evaluations=evaluations, epochs=history, pretraining=self.stage1[0] if len(self.stage1) == 1 else list(self.stage1),
+                final=dict(last, headline=headline),
+                best=dict(best, headline=headline, chosen_on="the target test set: an oracle's choice"),
+                evaluations=evaluations, epochs=history, pretraining=self.stage1[0] if len(self.stage1) == 1
+                else list(self.stage1),
                 data={d.name: images_and_ids(d) for d in (self.source, self.target)},
                 seconds=seconds | dict(total=time.perf_counter() - self.phase.began),
                 images_per_second=sum(h["images_per_second"] for h in history)/len(history) if history else None,
-                peak_memory_mb=peak_memory(self.device), device=str(self.device), precision=self.precision, processes=world(), bn=cfg.bn,
+                peak_memory_mb=peak_memory(self.device), device=str(self.device), precision=self.precision,
+                processes=world(), bn=cfg.bn,
                 bn_batch=bn_images(cfg), provenance=self.made_with)
 
 @patch_to(Run)
 def remarks(self) -> list:
     "What a reader of the numbers has to be told."
     cfg, found, seen = self.cfg, [], {h["bn_batch"]: h["epoch"] for h in self.history}
-    if cfg.ids: found.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any other")
+    if cfg.ids:
+        found.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any "
+                     "other")
     if not self.evaluations: found.append(f"nothing was evaluated: {self.target.name!r}, {self.target.cannot_evaluate}")
-    if len(seen) > 1: found.append("images behind one BN statistic: " + ", then ".join(f"{b} up to epoch {e}" for b, e in seen.items()))
+    if len(seen) > 1:
+        found.append("images behind one BN statistic: " + ", then ".join(f"{b} up to epoch {e}"
+            for b, e in seen.items()))
     return found
 
 # %% ../nbs/use/70_run.ipynb #b3ea9c3d
@@ -329,19 +362,24 @@ def one_sentence(
 ) -> RunError:
     "The same as a RunError that says what it is about."
     if isinstance(e, OSError): return disk_error(e.filename or "a file", e)
-    if isinstance(e, MemoryError | torch.OutOfMemoryError): return RunError("there is not enough memory: lower batch, height or width, or use a larger machine; a started run goes on from its last checkpoint.")
+    if isinstance(e, MemoryError | torch.OutOfMemoryError):
+        return RunError("there is not enough memory: lower batch, height or width, or use a larger machine; a started "
+                        "run goes on from its last checkpoint.")
     return RunError(" ".join(str(e).split()) or type(e).__name__)
 
 def run(
     given:dict=None, # parameter → value; see `lf2.config.Core` and the method's Params
     **kw             # the same as keywords
 ) -> dict:
-    "One run from configuration to record; every failure is a RunError of one sentence, an interrupt a `Stopped` once the iteration is saved."
+    """One run from configuration to record; every failure is a RunError of one sentence, an interrupt a `Stopped` once
+    the iteration is saved."""
     try:
         cfg = configure((given or {}) | kw)
         with stoppable():
             if cfg.processes > started() == 1: return started_run(cfg, (given or {}) | kw)
-            if started() not in (1, cfg.processes): raise RunError(f"processes = {cfg.processes}, but {started()} were started: leave the parameter out, or start as many.")
+            if started() not in (1, cfg.processes):
+                raise RunError(f"processes = {cfg.processes}, but {started()} were started: leave the parameter out, "
+                               "or start as many.")
             if cfg.threads: torch.set_num_threads(cfg.threads)
             if cfg.deterministic: repeatable()
             device, precision = pick_device(cfg.device, cfg.precision)
@@ -355,18 +393,21 @@ def evaluate_teacher(
     target:str,              # data set
     target_root:str=None,    # its folder
     reranking:bool=False,    # also by k-reciprocal re-ranking
-    **kw                     # further parameters: ids, scale, data_seed, pattern, device, precision, threads, cache_dir, …
+    **kw                     # further parameters: ids, scale, data_seed, pattern, device, precision, cache_dir, …
 ) -> dict:
-    "{inference: {mAP, rank1, …}}, fractions: the network of a run on a target's query and gallery; every failure is a RunError."
+    """{inference: {mAP, rank1, …}}, fractions: the network of a run on a target's query and gallery; every failure is a
+    RunError."""
     try:
         net, facts = load_network(checkpoint)
-        cfg = configure(kw | dict(target=target, target_root=target_root, height=facts.get("height"), width=facts.get("width"), arch=facts["arch"]))
+        cfg = configure(kw | dict(target=target, target_root=target_root, height=facts.get("height"),
+                                  width=facts.get("width"), arch=facts["arch"]))
         if cfg.threads: torch.set_num_threads(cfg.threads)
         device, precision = pick_device(cfg.device, cfg.precision)
         data = load_data(cfg, target, target_root)
         if data.cannot_evaluate: raise RunError(f"data set {data.name!r} cannot be evaluated: {data.cannot_evaluate}.")
         net = net.to(device)
-        q, g = (extract(lambda x: net.embed(net(x)), cached_images(s, cfg.height, cfg.width, cfg.cache_dir), device=device, precision=precision, desc=s.name) for s in (data.query, data.gallery))
+        q, g = (extract(lambda x: net.embed(net(x)), cached_images(s, cfg.height, cfg.width, cfg.cache_dir),
+                        device=device, precision=precision, desc=s.name) for s in (data.query, data.gallery))
         who = (data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids)
         found = {k: evaluate(q[k], g[k], *who).to_dict() for k in q}
         if reranking: found |= {f"{k}, re-ranked": evaluate_distances(rerank(q[k], g[k]), *who).to_dict() for k in q}
@@ -380,8 +421,12 @@ def read_config(
 ) -> dict:
     "Parameter → value; a file that cannot be read or holds anything else is a RunError."
     try: given = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e: raise RunError(f"configuration {str(path)!r} cannot be read ({' '.join(str(e).split())}): give a JSON file of parameters.") from e
-    if not isinstance(given, dict): raise RunError(f"configuration {str(path)!r} holds a {type(given).__name__}: give a JSON object, parameter → value.")
+    except (OSError, ValueError, RecursionError) as e:
+        raise RunError(f"configuration {str(path)!r} cannot be read ({' '.join(str(e).split())}): give a JSON file of "
+                       "parameters.") from e
+    if not isinstance(given, dict):
+        raise RunError(f"configuration {str(path)!r} holds a {type(given).__name__}: give a JSON object, parameter → "
+                       "value.")
     return given
 
 def main(
@@ -390,7 +435,9 @@ def main(
     "Runs the configuration in a JSON file; 0, or 1 with one sentence on stderr, or 128 + the signal that ended it."
     args = sys.argv[1:] if argv is None else argv
     try:
-        if len(args) != 1: raise RunError("lf2.run takes one argument, the path of a JSON file of parameters: python -m lf2.run CONFIG.json")
+        if len(args) != 1:
+            raise RunError("lf2.run takes one argument, the path of a JSON file of parameters: python -m lf2.run "
+                           "CONFIG.json")
         warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
         if int(os.environ.get("RANK", 0)): warnings.simplefilter("ignore")   # the main process warns
         record = run((dict(processes=started()) if started() > 1 else {}) | read_config(args[0]))

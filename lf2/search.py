@@ -41,11 +41,13 @@ class Embedder:
     ):
         self.net, known = load_network(model)
         if not {"height", "width"} <= known.keys():
-            raise RunError(f"weights file {str(model)!r} does not say how large its images are: give a teacher.safetensors that a run wrote.")
+            raise RunError(f"weights file {str(model)!r} does not say how large its images are: give a "
+                           "teacher.safetensors that a run wrote.")
         self.device, precision = pick_device(device, precision)
         self.net.to(self.device)
         sha256 = known.get("sha256") or digest({k: v.cpu() for k, v in self.net.state_dict().items()}, known)
-        self.facts = dict(model=sha256, feature=known.get("inference", "concat"), height=known["height"], width=known["width"], precision=precision)
+        self.facts = dict(model=sha256, feature=known.get("inference", "concat"), height=known["height"],
+                          width=known["width"], precision=precision)
 
     def __call__(self, paths, batch=128):
         "(n, d) float32, zero where unreadable, and {row: reason} of these."
@@ -71,7 +73,8 @@ def drawn_crops(
     return model, gallery
 
 # %% ../nbs/use/71_search.ipynb #7683bc12
-def packed(texts): return torch.from_numpy(np.frombuffer("\0".join(texts).encode("utf-8", "surrogateescape"), np.uint8).copy())
+def packed(texts):
+    return torch.from_numpy(np.frombuffer("\0".join(texts).encode("utf-8", "surrogateescape"), np.uint8).copy())
 def unpacked(t): return t.numpy().tobytes().decode("utf-8", "surrogateescape").split("\0")
 
 @dataclass
@@ -89,7 +92,8 @@ class Index:
     def save(self, path):
         tensors = dict(features=self.features, **{k: packed(getattr(self, k)) for k in ("paths", "pids", "cams")})
         facts = self.facts | dict(sha256=digest(tensors, self.facts))
-        with atomic_path(path) as part: safetensors.torch.save_file(tensors, part, metadata={"lf2 index": json.dumps(facts)})
+        with atomic_path(path) as part:
+            safetensors.torch.save_file(tensors, part, metadata={"lf2 index": json.dumps(facts)})
 
 # %% ../nbs/use/71_search.ipynb #472ce042
 def load_index(
@@ -102,7 +106,8 @@ def load_index(
     if not path.is_file(): raise MissingData(f"there is no index {printable(path)}: make it with make_index.")
     tensors, facts = {}, None
     with suppress(safetensors.SafetensorError, OSError, ValueError, RecursionError):
-        with safetensors.safe_open(path, framework="pt") as f: facts = json.loads((f.metadata() or {}).get("lf2 index", "null"))
+        with safetensors.safe_open(path, framework="pt") as f:
+            facts = json.loads((f.metadata() or {}).get("lf2 index", "null"))
         tensors = safetensors.torch.load_file(path)
     whole = isinstance(facts, dict) and facts.pop("sha256", None) == digest(tensors, facts)
     if not whole: raise RunError(f"index {printable(path)} is damaged, or no index: remove it, and it is made anew.")
@@ -119,9 +124,11 @@ def crops_of(
 ) -> list: # (path, person or "", camera or "")
     "Every crop of a folder with what its name tells; no folder or no crop is a sentence."
     gallery = Path(gallery).expanduser()
-    if not gallery.is_dir(): raise MissingData(f"gallery {printable(gallery)} is no folder: give the folder that holds the crops.")
+    if not gallery.is_dir():
+        raise MissingData(f"gallery {printable(gallery)} is no folder: give the folder that holds the crops.")
     rows = [(p, pid or "", cam or "") for p, pid, cam, *_ in parse_names(gallery, pattern or MARKET_NAME)]
-    if not rows: raise DataError(f"gallery {printable(gallery)} holds no image: put crops there, or give the right folder.")
+    if not rows:
+        raise DataError(f"gallery {printable(gallery)} holds no image: put crops there, or give the right folder.")
     return rows
 
 def chunk_of(
@@ -136,7 +143,8 @@ def chunk_of(
         with safetensors.safe_open(part, framework="pt") as f:
             return f.get_tensor("features"), {int(k): v for k, v in json.loads(f.metadata()["bad"]).items()}
     feats, bad = embed(paths)
-    with atomic_path(part) as new: safetensors.torch.save_file(dict(features=feats), new, metadata=dict(bad=json.dumps(bad)))
+    with atomic_path(part) as new:
+        safetensors.torch.save_file(dict(features=feats), new, metadata=dict(bad=json.dumps(bad)))
     return feats, bad
 
 # %% ../nbs/use/71_search.ipynb #12380891
@@ -148,7 +156,8 @@ def make_index(
     on_bad_image:str="raise",# "raise", or "skip" unreadable crops and say so
     chunk:int=1024,          # crops between two savings
 ) -> Index:
-    "The index of a folder, made, gone on with, or read where it is there and nothing has changed; writes out/index.safetensors."
+    """The index of a folder, made, gone on with, or read where it is there and nothing has changed; writes
+    out/index.safetensors."""
     rows, out, path = crops_of(gallery, pattern), Path(out), Path(out)/"index.safetensors"
     gallery = Path(gallery).expanduser()
     stats = [(str(p.relative_to(gallery)), *r, s.st_size, s.st_mtime_ns) for p, *r in rows for s in [p.stat()]]
@@ -162,7 +171,8 @@ def make_index(
                 found.append(feats); bad |= {i + j: why for j, why in wrong.items()}; live.update(len(feats))
         left = readable(rows, bad, on_bad_image)
         paths, pids, cams = zip(*[(str(rows[i][0].relative_to(gallery)), *rows[i][1:]) for i in left], strict=True)
-        index = Index(torch.cat(found)[left], list(paths), list(pids), list(cams), gallery, embed.facts | dict(made_from=made_from))
+        index = Index(torch.cat(found)[left], list(paths), list(pids), list(cams), gallery,
+                      embed.facts | dict(made_from=made_from))
         index.save(path)
         for part in (out/"chunks").glob("*.safetensors"): part.unlink()
         with suppress(OSError): (out/"chunks").rmdir()
@@ -185,7 +195,8 @@ def recall_of(
     return float(np.mean([len(set(a) & set(b))/len(b) for a, b in zip(found.tolist(), true.tolist(), strict=True)]))
 
 class Finder:
-    "Nearest features by inner product: exact up to `exact_up_to`, above it by lists, as many of them as the wanted recall takes."
+    """Nearest features by inner product: exact up to `exact_up_to`, above it by lists, as many of them as the wanted
+    recall takes."""
     def __init__(self,
         features:torch.Tensor,      # (N, d) of unit length
         exact_up_to:int=EXACT_UP_TO,
@@ -213,7 +224,8 @@ class Finder:
         "Rows (Q, k), −1 where there are no more, and similarities; `mask` (N,) bool: which rows may be found."
         more = dict(sel=faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))) if mask is not None else {}
         how = faiss.SearchParametersIVF(nprobe=self.lists, **more) if self.fast else faiss.SearchParameters(**more)
-        similarity, rows = (self.fast or self.flat).search(np.ascontiguousarray(queries, np.float32), min(k, self.n), params=how)
+        similarity, rows = (self.fast or self.flat).search(np.ascontiguousarray(queries, np.float32), min(k, self.n),
+            params=how)
         return rows, similarity
 
 # %% ../nbs/use/71_search.ipynb #6e3a8ac0
@@ -226,7 +238,8 @@ def query_files(
     found = []
     for text in [str(query)] if places(str(query)) else [t.strip() for t in str(query).split(",")]:
         if not text or not (here := places(text)):
-            raise MissingData(f"query {printable(text)!r} is no file, neither as it stands nor below {printable(gallery)}: give the path of a crop.")
+            raise MissingData(f"query {printable(text)!r} is no file, neither as it stands nor below "
+                              f"{printable(gallery)}: give the path of a crop.")
         found += list_images(here[0]) if here[0].is_dir() else [here[0]]
     if not found: raise DataError(f"query {printable(query)!r} is a folder without images: give crops.")
     return found
@@ -244,14 +257,16 @@ def ask(
     if bad: raise BadImages({files[i]: why for i, why in bad.items()})
     at, folder = {p: i for i, p in enumerate(index.paths)}, index.folder.resolve()
     own = [at.get(os.path.relpath(p.resolve(), folder), -1) for p in files]
-    names = [match_name(p.name, pattern or MARKET_NAME) if i < 0 else (None, index.cams[i]) for p, i in zip(files, own, strict=True)]
+    names = [match_name(p.name, pattern or MARKET_NAME) if i < 0 else (None, index.cams[i])
+             for p, i in zip(files, own, strict=True)]
     cams, known, out = [(m and m[1]) or "" for m in names], np.array(index.cams), []
     for cam in sorted(set(cams)):
         which = [q for q, c in enumerate(cams) if c == cam]
         rows, similarity = find(feats[which].numpy(), k + 1, known != cam if cam else None)
         out += [(q, int(r), float(s)) for q, rs, ss in zip(which, rows, similarity, strict=True)
                 for r, s in [(r, s) for r, s in zip(rs, ss, strict=True) if r >= 0 and r != own[q]][:k]]
-    table = [(str(files[q]), cams[q], r, index.paths[r], index.cams[r], index.pids[r], s) for q, r, s in sorted(out, key=lambda o: o[0])]
+    table = [(str(files[q]), cams[q], r, index.paths[r], index.cams[r], index.pids[r], s)
+             for q, r, s in sorted(out, key=lambda o: o[0])]
     found = pd.DataFrame(table, columns=["query", "query camera", "row", "crop", "camera", "person", "similarity"])
     found.insert(2, "rank", found.groupby("query", sort=False).cumcount() + 1)
     return found
@@ -268,15 +283,18 @@ def thumbnail(
             im.thumbnail((2*height, height))
             jpeg = io.BytesIO(); im.save(jpeg, "JPEG", quality=85)
     except (OSError, ValueError, Image.DecompressionBombError) as e:
-        raise RunError(f"crop {printable(path)} cannot be shown ({type(e).__name__}): make the index anew if crops have changed.") from e
+        raise RunError(f"crop {printable(path)} cannot be shown ({type(e).__name__}): make the index anew if crops "
+                       "have changed.") from e
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
 
 def figure(path, *lines, cls=""):
     "A thumbnail with lines of text below it."
     text = "<br>".join(html.escape(printable(t)) for t in lines)
-    return f'<figure class="{cls}"><img alt="{html.escape(printable(Path(path).name), quote=True)}" src="{thumbnail(path)}"><figcaption>{text}</figcaption></figure>'
+    return (f'<figure class="{cls}"><img alt="{html.escape(printable(Path(path).name), quote=True)}" '
+            f'src="{thumbnail(path)}"><figcaption>{text}</figcaption></figure>')
 
-CONSENT = ("A rank is no proof: somebody is always the most similar crop. Do not use this page to decide about a person, and do not make or keep it "
+CONSENT = ("A rank is no proof: somebody is always the most similar crop. Do not use this page to decide about a "
+           "person, and do not make or keep it "
            "without a legal basis, a purpose, and the agreement of those shown or a law that stands in for it.")
 LOOK = """:root { color-scheme: light dark; } body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 .row { display: flex; flex-wrap: wrap; gap: .6rem; margin: .4rem 0 1.6rem; } figure { margin: 0; width: 5.7rem; font-size: .75rem; overflow-wrap: anywhere; }
@@ -289,8 +307,10 @@ def page(
     rows:list    # (heading, [figures])
 ) -> str:
     "One HTML document that holds all it shows."
-    body = "".join(f'<h2>{html.escape(printable(h))}</h2><div class="row">{"".join(figures)}</div>\n' for h, figures in rows)
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    body = "".join(f'<h2>{html.escape(printable(h))}</h2><div class="row">{"".join(figures)}</div>\n'
+                   for h, figures in rows)
+    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            'content="width=device-width, initial-scale=1">'
             f"<title>{html.escape(title)}</title><style>{LOOK}</style></head><body>\n<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"
             f'<p class="note">{html.escape(CONSENT)}</p>\n{body}</body></html>\n')
 
@@ -302,7 +322,8 @@ def show_found(
     most:int=8          # queries shown
 ):
     "Queries, framed, and their ranked lists in rows."
-    lists, k, (h, w) = list(found.groupby("query", sort=False))[:most], int(found["rank"].max()), (embed.facts["height"], embed.facts["width"])
+    lists, k, (h, w) = list(found.groupby("query",
+        sort=False))[:most], int(found["rank"].max()), (embed.facts["height"], embed.facts["width"])
     files = [p for q, d in lists for p in [Path(q), *index.files(d.row), *[Path(q)]*(k - len(d))]]
     blank = [c for _, d in lists for c in [0]*(1 + len(d)) + [1]*(k - len(d))]
     images, bad = decode_images(files, h, w)
@@ -322,9 +343,11 @@ def write_found(
         best = [figure(f, f"{i}. {s:.3f}", f"camera {c}" if c else "", n) for i, (f, s, c, n) in
                 enumerate(zip(index.files(d.row), d.similarity, d.camera, d.crop, strict=True), 1)]
         return Path(q).name, [figure(q, "query", cls="query"), *best]
-    text = page("Ranked lists", f"{found['query'].nunique()} queries among {len(index):,} crops; the best of other cameras, by cosine similarity.",
+    text = page("Ranked lists", f"{found['query'].nunique()} queries among {len(index):,} crops; the best of other "
+                                "cameras, by cosine similarity.",
                 [shown(q, d) for q, d in found.groupby("query", sort=False)])
-    with atomic_path(csv) as part: found.drop(columns="row").to_csv(part, index=False, float_format="%.6f", errors="surrogateescape")
+    with atomic_path(csv) as part:
+        found.drop(columns="row").to_csv(part, index=False, float_format="%.6f", errors="surrogateescape")
     with atomic_path(web) as part: part.write_text(text, encoding="utf-8")
     return csv, web
 
@@ -348,7 +371,8 @@ def people(
     confidence = shared/np.maximum(size*(size - 1), 1)
     order = np.argsort(-confidence, kind="stable")
     place = np.empty(len(size) + 1, int); place[order], place[-1] = np.arange(len(size)), -1
-    table = pd.DataFrame(dict(path=index.paths, pid=place[labels], cam=index.cams, confidence=np.append(confidence, 0.)[labels]))
+    table = pd.DataFrame(dict(path=index.paths, pid=place[labels], cam=index.cams,
+                              confidence=np.append(confidence, 0.)[labels]))
     return table
 
 # %% ../nbs/use/71_search.ipynb #b4970b92
@@ -359,15 +383,19 @@ def write_people(
     most:int=200,         # groups on the page; the table has all
     crops:int=12          # of a group on the page
 ) -> tuple:
-    "Writes out/labels.csv (path, pid, cam, confidence) and out/people.html, each in one piece, and returns their paths."
+    """Writes out/labels.csv (path, pid, cam, confidence) and out/people.html, each in one piece, and returns their
+    paths."""
     csv, web, groups = Path(out)/"labels.csv", Path(out)/"people.html", [*grouped[grouped.pid >= 0].groupby("pid")]
     def shown(pid, d):
         more = f", the first {crops} shown" if len(d) > crops else ""
         cams = d.cam.nunique()
-        return (f"person {pid}: {len(d)} crops of {cams} camera{'s'*(cams != 1)}, confidence {d.confidence.iloc[0]:.2f}{more}",
-                [figure(index.folder/p, f"camera {c}" if c else "", p) for p, c in zip(d.path[:crops], d.cam[:crops], strict=True)])
+        return (f"person {pid}: {len(d)} crops of {cams} camera{'s'*(cams != 1)}, confidence "
+                f"{d.confidence.iloc[0]:.2f}{more}",
+                [figure(index.folder/p, f"camera {c}" if c else "", p) for p, c in zip(d.path[:crops], d.cam[:crops],
+                    strict=True)])
     rest = f", the {most} surest shown" if len(groups) > most else ""
-    text = page("People", f"{len(grouped):,} crops: {len(groups):,} groups{rest}, {int((grouped.pid < 0).sum()):,} crops in none; the surest group first.",
+    text = page("People", f"{len(grouped):,} crops: {len(groups):,} groups{rest}, {int((grouped.pid < 0).sum()):,} "
+                          "crops in none; the surest group first.",
                 [shown(*g) for g in groups[:most]])
     with atomic_path(csv) as part: grouped.to_csv(part, index=False, float_format="%.4f", errors="surrogateescape")
     with atomic_path(web) as part: part.write_text(text, encoding="utf-8")
@@ -403,7 +431,8 @@ def search_of(
         raise ConfigError(f"parameter {name} is unknown{f': did you mean {like[0]}?' if like else ', see nbs/run_search.ipynb.'}")
     cfg = Search(**{k: _checked(k, v, known[k]) for k, v in given.items() if v is not None})
     for name in ("model", "gallery"):
-        if getattr(cfg, name) is None: raise ConfigError(f"parameter {name} is not given: {name}= the {known[name].metadata['doc']}.")
+        if getattr(cfg, name) is None:
+            raise ConfigError(f"parameter {name} is not given: {name}= the {known[name].metadata['doc']}.")
     out = cfg.out or project_root()/"runs"/"search"/(Path(cfg.gallery).resolve().name or "crops")
     if cfg.threads: torch.set_num_threads(cfg.threads); faiss.omp_set_num_threads(cfg.threads)
     return Search(**{k: getattr(cfg, k) for k in known} | dict(out=str(out)))

@@ -28,7 +28,8 @@ def check_finite(
     "A loss that is not a number is a RunError with the place and all the terms."
     if not all(torch.isfinite(v) for v in terms.values()):
         told = ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
-        raise RunError(f"{where}: the loss is not finite ({told}): lower the learning rate or use precision='fp32'; the checkpoints are sound.")
+        raise RunError(f"{where}: the loss is not finite ({told}): lower the learning rate or use precision='fp32'; "
+                       "the checkpoints are sound.")
 
 # %% ../nbs/core/16_stepping.ipynb #e12d802e
 def check_gradient(
@@ -39,7 +40,8 @@ def check_gradient(
     "A gradient that is not a number is a RunError with the place and the terms."
     if torch.as_tensor(norm).isfinite(): return
     told = ", ".join(f"{k} {v:.4g}" for k, v in terms.items())
-    raise RunError(f"{where}: the gradient is not finite (losses so far: {told}): lower the learning rate or use precision='fp32'; "
+    raise RunError(f"{where}: the gradient is not finite (losses so far: {told}): lower the learning rate or use "
+                   "precision='fp32'; "
                    "the checkpoints are sound.")
 
 # %% ../nbs/core/16_stepping.ipynb #801bf388
@@ -58,7 +60,8 @@ class Optimiser:
         self.kind, self.lr, self.options = kind, lr, options
     def make(self, lr, weight_decay) -> torch.optim.Optimizer:
         "The torch optimiser at the run's rate and decay, where the description has none of its own."
-        groups = [{k: v for k, v in g.items() if k != "lr"} | dict(params=list(g["params"]), factor=g.get("lr", 1.)) for g in self.groups]
+        groups = [{k: v for k, v in g.items() if k != "lr"} | dict(params=list(g["params"]), factor=g.get("lr", 1.))
+                  for g in self.groups]
         on_gpu = self.kind == "adam" and all(p.is_cuda for g in groups for p in g["params"])
         options = dict(weight_decay=weight_decay) | (dict(fused=True) if on_gpu else {}) | self.options
         return KINDS[self.kind](groups, lr=self.lr or lr, **options)
@@ -106,17 +109,20 @@ def look(self:Stepper):
         if names is None: check_gradient(v, where, self.means())
         else: check_finite(dict(zip(names, v, strict=True)), where)
         for k, x in zip(names or [], v.tolist()): self.sums[k] = self.sums.get(k, 0.) + x
-    if self.scaler.is_enabled() and self.scaler.get_scale() < 2**-14: check_gradient(torch.inf, self.where, self.means())
+    if self.scaler.is_enabled() and self.scaler.get_scale() < 2**-14:
+        check_gradient(torch.inf, self.where, self.means())
 
 # %% ../nbs/core/16_stepping.ipynb #da7267eb
 @patch
 def step(self:Stepper, turn="all", last=True):
-    "The optimiser of `turn` takes a step with the gradients added up, averaged over the processes; `last`: the iteration ends with it."
+    """The optimiser of `turn` takes a step with the gradients added up, averaged over the processes; `last`: the
+    iteration ends with it."""
     opt = self.opts[turn]
     if self.every == 1: self.look()
     grads = [p.grad for group in opt.param_groups for p in group["params"] if p.grad is not None]
     average(grads + (self.statistics if last else []))
-    if grads and not self.scaler.is_enabled(): self.unseen.append((self.where, None, torch.nn.utils.get_total_norm(grads)))
+    if grads and not self.scaler.is_enabled():
+        self.unseen.append((self.where, None, torch.nn.utils.get_total_norm(grads)))
     if self.every == 1: self.look()
     if grads: self.scaler.step(opt); self.scaler.update()
     for o in self.opts.values(): o.zero_grad(set_to_none=True)
@@ -136,7 +142,8 @@ def state(self:Stepper) -> tuple:
     "({name: tensor}, the rest): all that going on needs beside the networks."
     self.look()
     tensors = {k: v for turn, opt in self.opts.items() for k, v in optimizer_tensors(opt, f"optimizer.{turn}").items()}
-    return tensors, dict(sums={k: float(v) for k, v in self.sums.items()}, count=self.count, scaler=self.scaler.state_dict())
+    return tensors, dict(sums={k: float(v) for k, v in self.sums.items()}, count=self.count,
+                         scaler=self.scaler.state_dict())
 
 @patch
 def restore(self:Stepper, tensors, rest):
@@ -184,14 +191,16 @@ def resumable(
     iters:int,      # how many
     parts:int=10    # checkpoints on the way, and rows of the history
 ) -> list:
-    "Means of the terms over each part of the way; gone on with where it stopped, and returned at once where it is done."
+    """Means of the terms over each part of the way; gone on with where it stopped, and returned at once where it is
+    done."""
     place, params = Path(stage.folder)/name.replace(" ", "-"), dict(stage.params) | dict(iters=iters, parts=parts)
     work = _Work(things, place, params)
     with bar(total=iters, initial=work.done, desc=name, disable=work.done >= iters) as live, held():
         watch, began = Watch(stage.log, work.stopped), time.perf_counter()
         for it in range(work.done, iters):
             work.note(step(it), ends=(it + 1)*parts//iters > it*parts//iters or it + 1 == iters)
-            live.update(1); live.set_postfix_str("  ".join(f"{k} {v:.2f}" for k, v in work.means().items()), refresh=False)
+            live.update(1)
+            live.set_postfix_str("  ".join(f"{k} {v:.2f}" for k, v in work.means().items()), refresh=False)
             watch(work, it + 1, f"{name}, iteration {it+1}", time.perf_counter() - began)
     return work.history
 
@@ -205,14 +214,19 @@ class _Work:
         same_weights(nn.ModuleDict({k: m for k, m in things.items() if isinstance(m, nn.Module)}))
     def restore(self, _, tensors, extra):
         for name, thing in self.things.items():
-            if isinstance(thing, nn.Module): thing.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
+            if isinstance(thing, nn.Module):
+                thing.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items()
+                                       if k.startswith(f"{name}.")})
             else: load_optimizer(thing, tensors, f"optimizer.{name}")
-        self.done, self.history, self.sums, self.count = extra["iteration"], extra["history"], extra["sums"], extra["count"]
+        self.done, self.history, self.sums, self.count = (extra["iteration"], extra["history"],
+                                                          extra["sums"], extra["count"])
     def save(self):
         tensors = {}
         for name, thing in self.things.items():
-            tensors |= {f"{name}.{k}": v for k, v in thing.state_dict().items()} if isinstance(thing, nn.Module) else optimizer_tensors(thing, f"optimizer.{name}")
-        only_main(save_checkpoint, self.place, 0, tensors, self.params, iteration=self.done, history=self.history, sums=self.sums, count=self.count)
+            tensors |= {f"{name}.{k}": v for k, v in thing.state_dict().items()} if isinstance(thing,
+                nn.Module) else optimizer_tensors(thing, f"optimizer.{name}")
+        only_main(save_checkpoint, self.place, 0, tensors, self.params, iteration=self.done, history=self.history,
+                  sums=self.sums, count=self.count)
     def stopped(self, *_): self.save()
     def means(self): return {k: v/max(self.count, 1) for k, v in self.sums.items()}
     def note(self, terms, ends):
@@ -220,4 +234,5 @@ class _Work:
         for k, v in terms.items():
             check_finite({k: torch.as_tensor(v)}, f"{self.place.name}, iteration {self.done}")
             self.sums[k] = self.sums.get(k, 0.) + float(v)
-        if ends: self.history.append(dict(iteration=self.done) | self.means()); self.sums, self.count = {}, 0; self.save()
+        if ends:
+            self.history.append(dict(iteration=self.done) | self.means()); self.sums, self.count = {}, 0; self.save()

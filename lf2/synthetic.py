@@ -22,13 +22,17 @@ from fastcore.basics import patch
 from .config import keyed_seed
 
 # %% ../nbs/core/04_synthetic.ipynb #9d52d707
-PALETTE = dict(black=(.07,.07,.08), charcoal=(.22,.22,.24), grey=(.50,.50,.51), silver=(.72,.72,.73), white=(.93,.93,.91), beige=(.78,.69,.54),
-    brown=(.38,.25,.16), maroon=(.40,.09,.14), red=(.78,.13,.13), orange=(.90,.45,.12), yellow=(.91,.80,.22), olive=(.37,.39,.18),
-    green=(.14,.47,.24), teal=(.10,.46,.50), sky=(.52,.70,.88), blue=(.17,.33,.68), denim=(.26,.34,.47), navy=(.10,.13,.27),
+PALETTE = dict(black=(.07,.07,.08), charcoal=(.22,.22,.24), grey=(.50,.50,.51), silver=(.72,.72,.73),
+               white=(.93,.93,.91), beige=(.78,.69,.54),
+    brown=(.38,.25,.16), maroon=(.40,.09,.14), red=(.78,.13,.13), orange=(.90,.45,.12), yellow=(.91,.80,.22),
+    olive=(.37,.39,.18),
+    green=(.14,.47,.24), teal=(.10,.46,.50), sky=(.52,.70,.88), blue=(.17,.33,.68), denim=(.26,.34,.47),
+    navy=(.10,.13,.27),
     purple=(.40,.22,.52), pink=(.91,.58,.66))
 HAIR = dict(black=(.07,.06,.06), dark=(.17,.11,.08), brown=(.33,.21,.12), blond=(.72,.57,.33), grey=(.58,.57,.56))
 SKIN = ((.95,.79,.68), (.87,.67,.53), (.74,.53,.39), (.55,.37,.25), (.36,.24,.17))
-DETAIL = dict(none=(0, 0, 0), default=(1, 1, 1), strong=(1.6, 2, 1.5)) # how often patterns, logos, bags: factors of the network's own rates
+# how often patterns, logos, bags: factors of the network's own rates
+DETAIL = dict(none=(0, 0, 0), default=(1, 1, 1), strong=(1.6, 2, 1.5))
 
 # %% ../nbs/core/04_synthetic.ipynb #052a419a
 @dataclass(frozen=True)
@@ -59,17 +63,21 @@ class Network:
 # %% ../nbs/core/04_synthetic.ipynb #f2525aac
 NETWORKS = {
 "syn-market": Network(6, 751, 12936, 750, 3368, 15913, 0, 2798, (2, 6),
-    tops=dict(white=5, sky=2, pink=2, red=2, yellow=1.5, grey=2, black=3, green=1, blue=1.5, orange=.7, purple=.6, teal=.6, beige=1),
+    tops=dict(white=5, sky=2, pink=2, red=2, yellow=1.5, grey=2, black=3, green=1, blue=1.5, orange=.7, purple=.6,
+              teal=.6, beige=1),
     bottoms=dict(black=4, denim=4, navy=2, beige=1.5, grey=1.5, white=.8, olive=.6, red=.3, sky=.5, pink=.4),
     sleeves=(.12, .58, .30), legs=(.42, .33, .25), coats=.08, bags=(.28, .14, .16), hats=.08, skins=(4, 4, 2, .4, .2),
-    hairs=dict(black=7, dark=3, brown=1, blond=.3, grey=.4), patterns=.50, logos=.35, jitter=.030, looseness=.93, occlusion=.16,
+    hairs=dict(black=7, dark=3, brown=1, blond=.3, grey=.4), patterns=.50, logos=.35, jitter=.030, looseness=.93,
+    occlusion=.16,
     light=1.12, tint=(1.05, 1.00, .92), contrast=.03, noise=.035, blur=.24, cast=.10, tone=.16),
 "syn-duke": Network(8, 702, 16522, 702, 2228, 17661, 408, 0, (2, 5),
     tops=dict(black=5, charcoal=3, navy=3, grey=3, brown=1.5, olive=1.5, maroon=1.2, blue=1.5, white=1.2, denim=1,
          red=.8, purple=.5, green=.6, beige=.8),
     bottoms=dict(denim=5, black=3.5, navy=2, charcoal=2, beige=1.2, brown=.8, olive=.6, grey=1),
-    sleeves=(.02, .16, .82), legs=(.84, .10, .06), coats=.20, bags=(.42, .16, .08), hats=.16, skins=(4, 2, 1.5, 1.5, 1.5),
-    hairs=dict(black=3, dark=3, brown=3, blond=2, grey=.7), patterns=.42, logos=.30, jitter=.018, looseness=.86, occlusion=.24,
+    sleeves=(.02, .16, .82), legs=(.84, .10, .06), coats=.20, bags=(.42, .16, .08), hats=.16,
+    skins=(4, 2, 1.5, 1.5, 1.5),
+    hairs=dict(black=3, dark=3, brown=3, blond=2, grey=.7), patterns=.42, logos=.30, jitter=.018, looseness=.86,
+    occlusion=.24,
     light=.82, tint=(.93, 1.00, 1.08), contrast=.10, noise=.025, blur=.20, cast=.08, tone=.14),
 }
 
@@ -91,7 +99,8 @@ def cameras_of(
     lo:int, hi:int, # fewest and most cameras per identity
     cameras:int     # cameras of the network
 ) -> tuple:         # row of the identity and camera (1 …) of each pair, sorted
-    "Which cameras see which identity, `total` pairs in all: every identity has `lo` of them, the rest are dealt at random."
+    """Which cameras see which identity, `total` pairs in all: every identity has `lo` of them, the rest are dealt at
+    random."""
     slots = np.repeat(np.arange(n), hi-lo)
     count = lo + np.bincount(slots[rng.permutation(len(slots))[:total-lo*n]], minlength=n)
     order = np.argsort(rng.random((n, cameras)), axis=1, kind="stable")
@@ -103,7 +112,8 @@ def cameras_of(
 # %% ../nbs/core/04_synthetic.ipynb #c03ae692
 @dataclass(frozen=True)
 class Layout:
-    "Who is in a split: `who` row of the person (N,), `camids` (N,), `pair` number of the identity-camera pair (N,), `pids` of the persons."
+    """Who is in a split: `who` row of the person (N,), `camids` (N,), `pair` number of the identity-camera pair (N,),
+    `pids` of the persons."""
     who:np.ndarray; camids:np.ndarray; pair:np.ndarray; pids:np.ndarray
 
 def layout(
@@ -130,7 +140,8 @@ def layout(
     if split == "gallery":
         k = net.distractor_images
         who, pids = np.concatenate([who, len(pids) + np.arange(k)]), np.concatenate([pids, np.zeros(k, int)])
-        pair, cam = np.concatenate([pair, len(times) + np.arange(k)]), np.concatenate([cam, rng.integers(1, net.cameras+1, k)])
+        pair, cam = np.concatenate([pair, len(times) + np.arange(k)]), np.concatenate([cam,
+            rng.integers(1, net.cameras+1, k)])
     return Layout(who, cam, pair, pids)
 
 # %% ../nbs/core/04_synthetic.ipynb #1854c45c
@@ -140,16 +151,19 @@ def pick(rng, n, weights):
     return np.minimum(np.searchsorted(c, rng.random(n)*c[-1], side="right"), len(c)-1)
 
 def bell(rng, *shape):
-    "Bell-shaped draws of mean 0 and standard deviation 1 inside ±3.5, by sums alone: the same numbers on every machine."
+    """Bell-shaped draws of mean 0 and standard deviation 1 inside ±3.5, by sums alone: the same numbers on every
+    machine."""
     return (rng.random(shape) + rng.random(shape) + rng.random(shape) + rng.random(shape) - 2)*1.7320508
 
 def wear(rng, n, weights, spread=.025):
     "`n` colours of the palette (n, 3), each with a small shade of its own."
-    return np.clip(np.array([PALETTE[k] for k in weights])[pick(rng, n, list(weights.values()))] + spread*bell(rng, n, 3), .03, .97)
+    return np.clip(np.array([PALETTE[k] for k in weights])[pick(rng, n, list(weights.values()))]
+                   + spread*bell(rng, n, 3), .03, .97)
 
 # %% ../nbs/core/04_synthetic.ipynb #00a36e1f
 PATTERNS = ("plain", "stripes", "pinstripes", "check", "dots", "block", "band", "halves")
-PERSON = np.dtype([(k, "f4", 3) for k in ("top", "second", "bottom", "shoes", "hair", "skin", "hat_colour", "bag_colour", "logo_colour")]
+PERSON = np.dtype([(k, "f4", 3) for k in ("top", "second", "bottom", "shoes", "hair", "skin", "hat_colour",
+                                          "bag_colour", "logo_colour")]
     + [(k, "i2") for k in ("pattern", "sleeves", "legs", "hat", "bag", "side", "logo", "open")]
     + [(k, "f4") for k in ("build", "shape", "hem", "hair_length", "leg_width", "freq", "pattern_phase", "bag_size")])
 
@@ -183,7 +197,8 @@ def draw_persons(
     return p
 
 # %% ../nbs/core/04_synthetic.ipynb #2689c1df
-CAMERA = np.dtype([("cast", "f4", 3)] + [(k, "f4") for k in ("gain", "gamma", "saturation", "haze", "pitch", "view", "spread")] + [("scenery", "i8")])
+CAMERA = np.dtype([("cast", "f4", 3)] + [(k, "f4") for k in ("gain", "gamma", "saturation", "haze", "pitch", "view",
+    "spread")] + [("scenery", "i8")])
 
 def draw_cameras(
     name:str,
@@ -196,12 +211,14 @@ def draw_cameras(
     c["gain"], c["gamma"] = net.light*(1 + net.severity*net.tone*bell(rng, n)), 1 + net.severity*net.tone*bell(rng, n)
     c["gain"], c["gamma"] = np.clip(c["gain"], .45, 1.5), np.clip(c["gamma"], .6, 1.7)
     c["saturation"], c["haze"] = .75 + .3*rng.random(n), net.contrast*(.5 + rng.random(n))
-    c["pitch"], c["view"], c["spread"] = .08 + .16*rng.random(n), 360*(np.arange(n) + rng.random(n))/n, 35 + 25*rng.random(n)
+    c["pitch"], c["view"], c["spread"] = .08 + .16*rng.random(n), 360*(np.arange(n)
+        + rng.random(n))/n, 35 + 25*rng.random(n)
     c["scenery"] = [keyed_seed(seed, name, "scenery", k) for k in range(n)]
     return c
 
 # %% ../nbs/core/04_synthetic.ipynb #41ff3df5
-IMAGE = np.dtype([(k, "f4") for k in ("view", "phase", "stride", "bend", "zoom", "dx", "dy", "aspect", "light", "shade_x", "shade_y", "noise", "blur",
+IMAGE = np.dtype([(k, "f4") for k in ("view", "phase", "stride", "bend", "zoom", "dx", "dy", "aspect", "light",
+                                      "shade_x", "shade_y", "noise", "blur",
     "scene_x", "scene_y", "scene_zoom", "passer_x", "passer_size", "occluder_x", "occluder_size")]
     + [(k, "f4", 3) for k in ("passer_top", "passer_bottom", "occluder_top", "occluder_bottom")]
     + [("passer", "i2"), ("occluder", "i2"), ("grain", "i4")])
@@ -229,7 +246,8 @@ def draw_images(
     x["light"] = np.clip(light[lay.pair]*(1 + .10*hard*bell(images, n)), .5, 1.5)
     x["shade_x"], x["shade_y"] = .22*bell(images, n), .12*bell(images, n)
     x["noise"], x["blur"] = hard*net.noise*(.4 + 1.2*images.random(n)), np.minimum(hard*net.blur*images.random(n), .3)
-    x["scene_x"], x["scene_y"] = .12 + .76*px[lay.pair] + .08*bell(images, n), .1 + .8*py[lay.pair] + .05*bell(images, n)
+    x["scene_x"], x["scene_y"] = .12 + .76*px[lay.pair] + .08*bell(images, n), .1 + .8*py[lay.pair] + .05*bell(images,
+        n)
     x["scene_zoom"] = .8 + .5*pz[lay.pair] + .06*bell(images, n)
     for who, rate in (("passer", .3), ("occluder", hard*net.occlusion)):
         x[who] = (images.random(n) < rate)*(1 if who == "passer" else pick(images, n, (0, 3, 4, 3)))
@@ -264,9 +282,11 @@ def kept(
     scale:float,    # share of each identity's images
     ids:int|None    # identities, all unless told
 ) -> np.ndarray:    # (N,) bool
-    "Which images of the full split a smaller one keeps: nested in `scale` and in `ids`, one image per identity and camera at least."
+    """Which images of the full split a smaller one keeps: nested in `scale` and in `ids`, one image per identity and
+    camera at least."""
     n = net.train_ids if split == "train" else net.test_ids
-    if not 0 < scale <= 1: raise ValueError(f"scale is {scale}; it is the share of the images to keep and lies in (0, 1].")
+    if not 0 < scale <= 1:
+        raise ValueError(f"scale is {scale}; it is the share of the images to keep and lies in (0, 1].")
     if ids is not None and not 2 <= ids <= n:
         raise ValueError(f"ids is {ids}; the {split} split has {n} identities, so give 2 to {n} or None.")
     extra = len(lay.pids) - n
@@ -289,10 +309,13 @@ def draw_scenes(
     ids:int|None=None,  # the first so many identities, and as large a share of the distractors
     local_detail:str="default" # "none", "default" or "strong": how much patterns, logos and bags tell people apart
 ) -> Scenes:
-    "The scenes of a split. Everything is drawn for the full benchmark and then cut, so a smaller version is a subset of the full one."
-    given = (name, NETWORKS, "network"), (split, ("train", "query", "gallery"), "split"), (local_detail, DETAIL, "local_detail")
+    """The scenes of a split. Everything is drawn for the full benchmark and then cut, so a smaller version is a subset
+    of the full one."""
+    given = (name, NETWORKS, "network"), (split, ("train", "query", "gallery"), "split"), (local_detail, DETAIL,
+        "local_detail")
     for value, known, what in given:
-        if value not in known: raise ValueError(f"{value!r} is no {what} of the embedded benchmark; there are {', '.join(known)}.")
+        if value not in known:
+            raise ValueError(f"{value!r} is no {what} of the embedded benchmark; there are {', '.join(known)}.")
     net, cameras, lay = NETWORKS[name], draw_cameras(name, seed), layout(name, split, seed)
     def rng(*purpose): return np.random.default_rng(keyed_seed(seed, name, *purpose))
     group = "train" if split == "train" else "test"
@@ -301,7 +324,8 @@ def draw_scenes(
                               draw_persons(net, len(lay.pids)-n, rng("distractors", "persons"), local_detail)])
     image = draw_images(net, cameras, lay, rng(split, "pairs"), rng(split, "images"))
     keep = kept(lay, net, split, rng(split, "kept"), scale, ids)
-    return Scenes(name, split, lay.pids[lay.who].astype(np.int64), lay.camids.astype(np.int64), lay.who, image, persons, cameras).take(keep)
+    return Scenes(name, split, lay.pids[lay.who].astype(np.int64), lay.camids.astype(np.int64), lay.who, image,
+                  persons, cameras).take(keep)
 
 # %% ../nbs/core/04_synthetic.ipynb #f3fac4f8
 def fingerprint(
@@ -331,7 +355,8 @@ def gait(
     toe = ankle[0]+side*.012, ankle[1]+.012+.03*np.sin(swing-flex), ankle[2]+.055
     arm, bend = -.9*swing, x["bend"]*(.4 + x["stride"])
     elbow = along(shoulder, .165, arm, side*.030)
-    return dict(hip=hip, knee=knee, ankle=ankle, toe=toe, shoulder=shoulder, elbow=elbow, hand=along(elbow, .145, arm+bend, side*.004))
+    return dict(hip=hip, knee=knee, ankle=ankle, toe=toe, shoulder=shoulder, elbow=elbow,
+                hand=along(elbow, .145, arm+bend, side*.004))
 
 # %% ../nbs/core/04_synthetic.ipynb #90a86a39
 def camera_colour(
@@ -345,7 +370,8 @@ def camera_colour(
 
 # %% ../nbs/core/04_synthetic.ipynb #12242bec
 class Figure:
-    "Clothed pedestrians as their cameras see them: `parts`, farthest first, of (kind, geometry (N, k), colour (N, 3), present (N,), clip)."
+    """Clothed pedestrians as their cameras see them: `parts`, farthest first, of (kind, geometry (N, k), colour (N, 3),
+    present (N,), clip)."""
     def __init__(self, scenes):
         self.p, self.x, self.c = scenes.persons[scenes.who], scenes.image, scenes.cameras[scenes.camids-1]
         view = np.deg2rad(self.x["view"].astype(np.float64))
@@ -353,7 +379,8 @@ class Figure:
         left = self.sin < 0                                                 # is the side +1 the nearer one
         plus, minus = gait(self.p, self.x, 1), gait(self.p, self.x, -1)
         self.side = np.where(left, -1, 1), np.where(left, 1, -1)            # the far side, the near side
-        self.limb = [{k: tuple(np.where(left == near, a, b) for a, b in zip(plus[k], minus[k], strict=True)) for k in plus}
+        self.limb = [{k: tuple(np.where(left == near, a, b) for a, b in zip(plus[k], minus[k], strict=True))
+                      for k in plus}
                      for near in (False, True)]
         for near in (0, 1): self.leg(near)
         self.arm(0); self.held(0); self.body(); self.luggage(); self.head(); self.arm(1); self.held(1)
@@ -369,7 +396,8 @@ class Figure:
     def add(self, kind, geometry, colour, present=True, clip=None):
         "`clip`: None, `inside` the torso, or a mask (N,) of where the torso hides the part."
         geometry = np.stack(np.broadcast_arrays(*geometry, self.cos)[:-1], 1).astype(np.float32)
-        self.parts.append((kind, geometry, camera_colour(colour, self.c), np.broadcast_to(present, len(geometry)), clip))
+        self.parts.append((kind, geometry, camera_colour(colour, self.c), np.broadcast_to(present, len(geometry)),
+                           clip))
 
 # %% ../nbs/core/04_synthetic.ipynb #8509dfb1
 @patch
@@ -378,7 +406,8 @@ def leg(self:Figure, near):
     p, b, dark = self.p, self.p["build"], (.76, 1)[near]
     hip, knee, ankle, toe = (self.at(*self.limb[near][k]) for k in ("hip", "knee", "ankle", "toe"))
     long, cloth = p["legs"] == 0, p["legs"] < 2
-    shin, thigh = np.where(long[:, None], p["bottom"], p["skin"])*dark, np.where(cloth[:, None], p["bottom"], p["skin"])*dark
+    shin, thigh = np.where(long[:, None], p["bottom"], p["skin"])*dark, np.where(cloth[:, None], p["bottom"],
+        p["skin"])*dark
     self.add("capsule", (*ankle, *toe, .025, .019), p["shoes"]*dark)
     wide = p["leg_width"]
     self.add("capsule", (*knee, *ankle, np.where(long, .037*wide, .032)*b, np.where(long, .028*wide, .020)*b), shin)
@@ -393,7 +422,8 @@ def arm(self:Figure, near):
     self.add("capsule", (*hand, *hand, .022, .022), p["skin"]*dark)
     self.add("capsule", (*elbow, *hand, np.where(long, .032, .026)*b, np.where(long, .026, .021)*b),
              np.where(long[:, None], p["top"], p["skin"])*dark)
-    self.add("capsule", (*shoulder, *elbow, .036*b, np.where(bare, .029, .034)*b), np.where(bare[:, None], p["skin"], p["top"])*dark)
+    self.add("capsule", (*shoulder, *elbow, .036*b, np.where(bare, .029, .034)*b),
+             np.where(bare[:, None], p["skin"], p["top"])*dark)
 
 # %% ../nbs/core/04_synthetic.ipynb #2b0851c7
 @patch
@@ -402,13 +432,15 @@ def body(self:Figure):
     p, b, s = self.p, self.p["build"], self.p["shape"]
     skirt = [self.width(lateral*b, deep*b) for lateral, deep in ((.085, .06), (.110, .08), (.125, .10))]
     self.add("lathe", (.44, .52, .73, *skirt, .44, .73), p["bottom"], p["legs"] == 2)
-    torso = ((.040, .035), (.096*(1+s), .056), (.122*(1+s), .075), (.112*(1+s), .084), (.096, .074), (.110*(1-s), .086), (.122*(1-s), .098))
+    torso = ((.040, .035), (.096*(1+s), .056), (.122*(1+s), .075), (.112*(1+s), .084), (.096, .074),
+             (.110*(1-s), .086), (.122*(1-s), .098))
     torso = [self.width(lateral*b, deep*b) for lateral, deep in torso]
     self.add("torso", (.146, .168, .200, .27, .40, .50, .68, *torso, .146, p["hem"]), p["top"])
     self.add("box", (.07*self.sin, (p["hem"]+.17)/2, .034*self.cos.clip(0), (p["hem"]-.17)/2), p["second"],
              (p["open"] == 1) & (self.cos > .12), "inside")
     face = np.where(p["logo"] == 1, self.cos, -self.cos)
-    self.add("box", (.07*np.sign(face)*self.sin + .02*p["side"]*self.cos, .275, .052*face.clip(0), .036), p["logo_colour"],
+    self.add("box", (.07*np.sign(face)*self.sin + .02*p["side"]*self.cos, .275, .052*face.clip(0), .036),
+             p["logo_colour"],
              (p["logo"] > 0) & (p["open"] == 0) & (face > .15), "inside")
 
 # %% ../nbs/core/04_synthetic.ipynb #625775f9
@@ -417,10 +449,12 @@ def luggage(self:Figure):
     "A backpack, seen whole from behind and by its straps from the front; the strap of a shoulder bag."
     p, size, back = self.p, self.p["bag_size"], self.p["bag"] == 1
     for side in (-1, 1):
-        self.add("capsule", (*self.at(side*.060, .165, .06), *self.at(side*.072, .33, .07), .013, .013), p["bag_colour"],
+        self.add("capsule", (*self.at(side*.060, .165, .06), *self.at(side*.072, .33, .07), .013, .013),
+                 p["bag_colour"],
                  back & (self.cos > .1), "inside")
     self.add("box", (-.115*self.sin, .305, self.width(.088, .052)*size, .105*size), p["bag_colour"], back, self.cos > 0)
-    self.add("capsule", (*self.at(-p["side"]*.06, .165, 0), *self.at(p["side"]*.12, .45, 0), .012, .012), p["bag_colour"],
+    self.add("capsule", (*self.at(-p["side"]*.06, .165, 0), *self.at(p["side"]*.12, .45, 0), .012, .012),
+             p["bag_colour"],
              p["bag"] == 2, "inside")
 
 @patch
@@ -429,7 +463,8 @@ def held(self:Figure, near):
     p, size = self.p, self.p["bag_size"]
     hip, hand, sling = self.at(p["side"]*.135, .49, -.01), self.at(*self.limb[near]["hand"]), p["bag"] == 2
     place = np.where(sling, hip[0], hand[0]), np.where(sling, hip[1], hand[1]+.065)
-    self.add("box", (*place, self.width(.040, .078)*size, .052*size), p["bag_colour"], (p["bag"] >= 2) & (p["side"] == self.side[near]))
+    self.add("box", (*place, self.width(.040, .078)*size, .052*size), p["bag_colour"],
+             (p["bag"] >= 2) & (p["side"] == self.side[near]))
 
 @patch
 def head(self:Figure):
@@ -447,7 +482,8 @@ def head(self:Figure):
 def column(a): return torch.from_numpy(np.ascontiguousarray(a, np.float32))[:, None, None]
 
 class Painter:
-    "Paints parts over one another on (B, 3, H, W), with their shading (B, H, W) and, if asked, the silhouette (B, H, W)."
+    """Paints parts over one another on (B, 3, H, W), with their shading (B, H, W) and, if asked, the silhouette (B, H,
+    W)."""
     def __init__(self, image, height, width, masks):
         unit = column(height*image["zoom"])                                 # pixels per body height
         top = column(image["dy"] + .5 - .5/image["zoom"])*unit              # first row, in pixels from the crown
@@ -465,7 +501,8 @@ class Painter:
 
     def lay(self, cover, shade, colour, r, on, person=1.):
         "Blend a part into rows `r` of the images `on`."
-        for canvas, ink, weight in ((self.colour, colour, cover[:, None]), (self.shade, shade, cover), (self.mask, person, cover)):
+        for canvas, ink, weight in ((self.colour, colour, cover[:, None]), (self.shade, shade, cover),
+                                    (self.mask, person, cover)):
             if canvas is None or ink is None: continue
             if on is None: canvas[..., r, :].lerp_(torch.as_tensor(ink), weight)
             else: canvas[on, ..., r, :] = canvas[on][..., r, :].lerp_(torch.as_tensor(ink), weight)
@@ -477,7 +514,8 @@ def part(self:Painter, kind, geometry, colour, present=True, clip=None, person=1
     present = torch.as_tensor(np.broadcast_to(present, len(self.unit)).copy())
     if not present.any(): return
     g = torch.from_numpy(geometry)*self.unit[:, None]
-    if kind == "capsule": top, bottom = torch.minimum(g[:, 1]-g[:, 4], g[:, 3]-g[:, 5]), torch.maximum(g[:, 1]+g[:, 4], g[:, 3]+g[:, 5])
+    if kind == "capsule":
+        top, bottom = torch.minimum(g[:, 1]-g[:, 4], g[:, 3]-g[:, 5]), torch.maximum(g[:, 1]+g[:, 4], g[:, 3]+g[:, 5])
     else: top, bottom = (g[:, 1]-g[:, 3], g[:, 1]+g[:, 3]) if kind == "box" else (g[:, -2], g[:, -1])
     on = None if present.all() else present.nonzero()[:, 0]
     top, bottom = top.where(present, top.new_tensor(1e4)), bottom.where(present, top.new_tensor(-1e4))
@@ -535,13 +573,17 @@ def outline(Y, numbers):
     return half.clamp(.3), (Y-numbers[-2]+.5).clamp_(0, 1)*(numbers[-1]-Y+.5).clamp_(0, 1)
 
 # %% ../nbs/core/04_synthetic.ipynb #b9a99f51
-WEAVE = np.array([ # second colour = a·rows + b·columns + c·rows·columns; periods per torso f0 + f1·freq and start, of rows and of columns
-    (0, 0, 0, 1, 0, 0, 1, 0, 0), (1, 0, 0, 0, 1, 0, 1, 0, 0), (0, 1, 0, 1, 0, 0, 0, .40, 0), (1, 1, -2, 0, .8, 0, 0, .30, 0),
-    (0, 0, 1, 0, 1, 0, 0, .45, 0), (1, 0, 0, .5, 0, 0, 1, 0, 0), (1, 0, 0, 1.4, 0, .6, 1, 0, 0), (0, 1, 0, 1, 0, 0, .25, 0, .25)], "f4")
+# second colour = a·rows + b·columns + c·rows·columns; periods per torso f0 + f1·freq and start, of rows and of columns
+WEAVE = np.array([
+    (0, 0, 0, 1, 0, 0, 1, 0, 0), (1, 0, 0, 0, 1, 0, 1, 0, 0), (0, 1, 0, 1, 0, 0, 0, .40, 0),
+    (1, 1, -2, 0, .8, 0, 0, .30, 0),
+    (0, 0, 1, 0, 1, 0, 0, .45, 0), (1, 0, 0, .5, 0, 0, 1, 0, 0), (1, 0, 0, 1.4, 0, .6, 1, 0, 0),
+    (0, 1, 0, 1, 0, 0, .25, 0, .25)], "f4")
 
 @patch
 def cloth(self:Painter, colour, second, person, geometry, r):
-    "Colour of the torso's cloth (B, 3, h, W) in rows `r`: the second colour woven into the first; stripes finer than a pixel fade."
+    """Colour of the torso's cloth (B, 3, h, W) in rows `r`: the second colour woven into the first; stripes finer than
+    a pixel fade."""
     w = torch.from_numpy(WEAVE[person["pattern"]])[:, :, None, None]
     freq, phase, unit = column(person["freq"]), column(person["pattern_phase"]), self.unit[:, None, None]
     g = (torch.from_numpy(geometry)*self.unit[:, None])[:, :, None, None].unbind(1)
@@ -557,7 +599,8 @@ def cloth(self:Painter, colour, second, person, geometry, r):
 
 # %% ../nbs/core/04_synthetic.ipynb #43524c42
 TALL, LONG = 96, 256 # an image sees about 60 × 30 of it
-MATERIALS = dict(plaster=(.70,.67,.62), brick=(.50,.37,.31), glass=(.47,.54,.58), leaves=(.27,.36,.20), asphalt=(.42,.42,.43), paving=(.60,.58,.54),
+MATERIALS = dict(plaster=(.70,.67,.62), brick=(.50,.37,.31), glass=(.47,.54,.58), leaves=(.27,.36,.20),
+                 asphalt=(.42,.42,.43), paving=(.60,.58,.54),
     grass=(.38,.46,.26), sand=(.66,.58,.47), dark=(.15,.15,.17))
 
 @lru_cache(maxsize=32)
@@ -572,12 +615,14 @@ def scenery(
     wall = stuff(rng.choice(["plaster", "brick", "glass", "leaves"]))
     ground = stuff(rng.choice(["asphalt", "paving", "grass", "sand"], p=[.4, .35, .1, .15]))
     out = np.where((y < horizon)[..., None], wall*(1.1 - .3*y/TALL)[..., None], ground*(.75 + .35*y/TALL)[..., None])
-    joints = (np.abs((x*rng.uniform(.4, 1) + y*rng.uniform(-1, 1))/slabs % 1 - .5) < .04) | (np.abs(y**1.3/slabs % 1 - .5) < .06)
+    joints = (np.abs((x*rng.uniform(.4, 1) + y*rng.uniform(-1,
+        1))/slabs % 1 - .5) < .04) | (np.abs(y**1.3/slabs % 1 - .5) < .06)
     out[joints & (y >= horizon)] *= .88
     for _ in range(44):
         kind, cx = rng.integers(4), rng.integers(LONG)
-        wide, tall, feet = (((6, 24), (6, 24), (6, horizon)), ((10, 34), (6, 16), (horizon, 90)), ((1, 4), (25, 70), (horizon-5, 92)),
-                            ((3, 6), (14, 26), (horizon, 90)))[kind]        # a window, something parked, a post, a bystander
+        wide, tall, feet = (((6, 24), (6, 24), (6, horizon)), ((10, 34), (6, 16), (horizon, 90)),
+                            ((1, 4), (25, 70), (horizon-5, 92)),
+                            ((3, 6), (14, 26), (horizon, 90)))[kind]   # a window, something parked, a post, a bystander
         w, h, foot = rng.integers(*wide), rng.integers(*tall), rng.integers(*feet)
         colour = .9*np.array(list(PALETTE.values()))[rng.integers(len(PALETTE))]
         if kind in (0, 2): colour = stuff(rng.choice(["glass", "plaster", "dark"]))
@@ -610,18 +655,21 @@ def passer(self:Painter, image, cameras, who, size, present, person):
     x = image[who+"_x"].astype(np.float64)
     x = x + np.sign(x)*.08
     def put(y0, y1, r0, r1, colour):
-        g = np.stack(np.broadcast_arrays(x, .97-(.97-y0)*size, x, .97-(.97-y1)*size, r0*size, r1*size), 1).astype(np.float32)
+        g = np.stack(np.broadcast_arrays(x, .97-(.97-y0)*size, x, .97-(.97-y1)*size, r0*size, r1*size),
+                     1).astype(np.float32)
         self.part("capsule", g, colour, present, None, person)
     put(.55, .93, .085, .055, low); put(.26, .47, .115, .10, top); put(.07, .09, .048, .045, low*.4 + .12)
 
 @patch
 def occlude(self:Painter, image, cameras):
     "What hides people: a passer, something low such as a bicycle or a bench, the edge of a wall or a post."
-    kind, size, side = image["occluder"], image["occluder_size"].astype(np.float64), np.sign(image["occluder_x"]).astype(np.float64)
+    kind, size, side = (image["occluder"], image["occluder_size"].astype(np.float64),
+                        np.sign(image["occluder_x"]).astype(np.float64))
     self.passer(image, cameras, "occluder", .95 + .15*size, kind == 1, 0.)
     low, colour = kind == 2, camera_colour(image["occluder_top"], cameras)
     cut = .70 + .22*size
-    g = np.stack([np.where(low, side*.1, side*(.30+.12*size)), np.where(low, cut+.4, .5), np.where(low, .30+.2*size, .2), np.where(low, .4, .8)], 1)
+    g = np.stack([np.where(low, side*.1, side*(.30+.12*size)), np.where(low, cut+.4, .5),
+                  np.where(low, .30+.2*size, .2), np.where(low, .4, .8)], 1)
     self.part("box", g.astype(np.float32), colour, kind >= 2, None, 0.)
 
 # %% ../nbs/core/04_synthetic.ipynb #66f75187
@@ -644,7 +692,8 @@ def paint(
     painter.shadow()
     for kind, geometry, colour, present, clip in figure.parts:
         if kind != "torso": painter.part(kind, geometry, colour, present, clip); continue
-        cover, r = painter.part("lathe", geometry, partial(painter.cloth, colour, camera_colour(figure.p["second"], cams), figure.p, geometry))
+        cover, r = painter.part("lathe", geometry,
+            partial(painter.cloth, colour, camera_colour(figure.p["second"], cams), figure.p, geometry))
         painter.front[:, r] = cover
     painter.occlude(x, cams)
     return painter
@@ -665,18 +714,22 @@ def develop(
             flow = (out.narrow(axis, s, n) - out.narrow(axis, 0, n)).mul_(w)
             out.narrow(axis, 0, n).add_(flow); out.narrow(axis, s, n).sub_(flow)
     size = 3*height*width
-    grain = noise_bank(size).as_strided((GRAINS, size), (1, 1))[torch.from_numpy(image["grain"].astype(np.int64))].view_as(out)
-    return out.add_(grain.mul_(column(image["noise"])[:, None])).mul_(255).add_(.5).clamp_(0, 255).to(torch.uint8).numpy()
+    grain = noise_bank(size).as_strided((GRAINS, size),
+                                        (1, 1))[torch.from_numpy(image["grain"].astype(np.int64))].view_as(out)
+    return out.add_(grain.mul_(column(image["noise"])[:, None])).mul_(255).add_(.5).clamp_(0,
+        255).to(torch.uint8).numpy()
 
 # %% ../nbs/core/04_synthetic.ipynb #81ed8f31
 def in_threads(
     f,      # called with each item
     items
 ):
-    "`map` over as many threads as torch may use, each of which computes alone: no thread waits for another inside an operation."
+    """`map` over as many threads as torch may use, each of which computes alone: no thread waits for another inside an
+    operation."""
     threads = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool: yield from pool.map(f, items)
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(f, items)
     finally: torch.set_num_threads(threads)
 
 # %% ../nbs/core/04_synthetic.ipynb #3b60536b

@@ -32,7 +32,8 @@ def standard(
 ) -> bool:
     "Has the record exactly the parameters that `fixed` and its own direction, method and seed give by default?"
     own = grown(record["parameters"])                                # what a record from before a parameter did
-    def told(k, v): return k in record["parameters"] or hasattr(Core, k) or grown({}).get(k, v) != v   # not what this method has no word for
+    # not what this method has no word for
+    def told(k, v): return k in record["parameters"] or hasattr(Core, k) or grown({}).get(k, v) != v
     given = {k: own.get(k) for k in FREE} | {k: v for k, v in (dict(profile=SHOWN) | fixed).items() if told(k, v)}
     if not uses_M(own): given["M"] = own.get("M")
     if given.get("weights"): given["weights"] = Path(given["weights"]).name    # as a record tells it
@@ -52,7 +53,8 @@ def matching(
 ) -> list:
     "The records of a run: they have the values asked for, and are `standard` in everything else."
     some = [r for r in records if r["parameters"].get("method") == asked.get("method", "lf2")]
-    return [r for r in some if all(grown(r["parameters"]).get(k) == v for k, v in asked.items()) and standard(r, **fixed | asked)]
+    return [r for r in some if all(grown(r["parameters"]).get(k) == v for k, v in asked.items())
+            and standard(r, **fixed | asked)]
 
 @functools.cache
 def _wanted(given):
@@ -121,7 +123,8 @@ def measured(
                      100*start["mAP"], minutes(r)))
     columns = ["direction", "method", "mAP", "Rank-1", "start", "stage 2, min"]
     groups = pd.DataFrame(rows, columns=columns).groupby(columns[:2], sort=False)
-    return pd.DataFrame([[*key, *(spread(g[c]) for c in columns[2:5]), f"{g[columns[5]].mean():.1f}" if g[columns[5]].any() else "–", len(g)]
+    return pd.DataFrame([[*key, *(spread(g[c]) for c in columns[2:5]),
+                          f"{g[columns[5]].mean():.1f}" if g[columns[5]].any() else "–", len(g)]
                          for key, g in groups], columns=[*columns, "seeds"])
 
 # %% ../nbs/paper/81_tables.ipynb #d0849e35
@@ -149,7 +152,8 @@ def same_code(
         found, equal = {}, []
         for r in some:
             code = r["provenance"].get(key) or "unknown"
-            found.setdefault(code, []).append(r["run_id"]); equal.append(equal_to(code, r["parameters"]["method"], pairs))
+            found.setdefault(code, []).append(r["run_id"])
+            equal.append(equal_to(code, r["parameters"]["method"], pairs))
         if not equal or set.intersection(*equal): return             # some state of the code gives the results of all
         each = "; ".join(f"{h} made {', '.join(runs)}" for h, runs in sorted(found.items()))
         raise RunError(f"records of different code cannot stand in one table, and {what} is not the same: {each}. "
@@ -176,7 +180,8 @@ def further(
     if not isinstance(found, dict): raise RunError(f"also = {also!r} is not a JSON object: write it as {{\"lam\": 1}}.")
     return found
 
-THEIRS = {"direct": "Direct transfer", "baseline": "Baseline (only L_ReID)", "lf2-nofm": "LF² w/o FM", "lf2": "LF²"} # in Table II
+# in Table II
+THEIRS = {"direct": "Direct transfer", "baseline": "Baseline (only L_ReID)", "lf2-nofm": "LF² w/o FM", "lf2": "LF²"}
 OURS = ("baseline-3x", "ssg", "supervised")
 
 def paper_rows(
@@ -208,7 +213,8 @@ def gather(
     for name, given, _ in rows:
         for source, target in directions:
             some = matching(records, given | dict(source=source, target=target), **fixed)
-            cells[name, (source, target)] = _one_per_seed([r for r in some if seeds is None or r["parameters"]["seed"] in seeds])
+            cells[name, (source, target)] = _one_per_seed([r for r in some if seeds is None
+                or r["parameters"]["seed"] in seeds])
     same_code([r for some in cells.values() for r in some])
     return cells
 
@@ -219,7 +225,8 @@ def _one_per_seed(records):
         if r["final"]["headline"] is None: continue
         twin = found.setdefault(r["parameters"]["seed"], r)
         if twin is not r and twin["parameters"].get("M") == r["parameters"].get("M"):
-            raise RunError(f"two records count as one run, {twin['run_id']} and {r['run_id']}: remove one of them from the results.")
+            raise RunError(f"two records count as one run, {twin['run_id']} and {r['run_id']}: remove one of them from "
+                           "the results.")
     return [found[s] for s in sorted(found)]
 
 # %% ../nbs/paper/81_tables.ipynb #d28b9ee6
@@ -229,7 +236,8 @@ REPORTED = {"D-to-M": "reported, Duke → Market", "M-to-D": "reported, Market �
 def printed(
     record:dict # a record
 ) -> str:
-    "The inference that a table prints: the record's headline, and in place of LF²'s experts, which others lack, `concat`."
+    """The inference that a table prints: the record's headline, and in place of LF²'s experts, which others lack,
+    `concat`."""
     return {"experts": "concat"}.get(record["final"]["headline"], record["final"]["headline"])
 
 def percent(
@@ -246,9 +254,11 @@ def measured_columns(
     metrics=("mAP", "rank1")                # keys of `METRICS`
 ) -> pd.DataFrame:
     "One row per method, columns (direction, metric): mean ± standard deviation over the seeds."
-    def cell(name, direction, metric): return spread(percent(cells[name, direction], metric)) if cells[name, direction] else "·"
+    def cell(name, direction, metric):
+        return spread(percent(cells[name, direction], metric)) if cells[name, direction] else "·"
     return pd.DataFrame({("", "method"): [name for name, *_ in rows]} | {
-        (f"measured, {s} → {t}", METRICS[m]): [cell(name, (s, t), m) for name, *_ in rows] for s, t in directions for m in metrics})
+        (f"measured, {s} → {t}", METRICS[m]): [cell(name, (s, t), m) for name, *_ in rows] for s, t in directions
+        for m in metrics})
 
 # %% ../nbs/paper/81_tables.ipynb #3a8ecab1
 def reported_columns(
@@ -266,7 +276,8 @@ def beside(
 ) -> pd.DataFrame:
     "Table II: the measured columns, then the reported ones."
     known = reported.set_index(("", "method"))
-    right = pd.DataFrame([list(known.loc[theirs]) if theirs in known.index else ["–"]*known.shape[1] for *_, theirs in rows], columns=known.columns)
+    right = pd.DataFrame([list(known.loc[theirs]) if theirs in known.index else ["–"]*known.shape[1]
+                          for *_, theirs in rows], columns=known.columns)
     return pd.concat([measured, right.reset_index(drop=True)], axis=1)
 
 # %% ../nbs/paper/81_tables.ipynb #3c364367
@@ -297,7 +308,8 @@ def as_markdown(
     "The marked table in Markdown; each header cell tells both storeys."
     return markdown(marked(table).set_axis([f"{low}<br>{up}" if up else low for up, low in table.columns], axis=1))
 
-SIGNS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$", "±": r"$\pm$", "²": "$^2$", "–": "--",
+SIGNS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$",
+         "±": r"$\pm$", "²": "$^2$", "–": "--",
          "·": r"$\cdot$", "’": "'"} | {c: f"\\{c}" for c in "&%#_${}"}
 
 def latex(
@@ -318,9 +330,12 @@ def as_latex(
     spans = [(up, at.index(up) + 1, at.index(up) + at.count(up)) for up in ups]
     head = " & ".join([""]*at.count("") + [rf"\multicolumn{{{b - a + 1}}}{{c}}{{{latex(up)}}}" for up, a, b in spans])
     rules = " ".join(rf"\cmidrule(lr){{{a}-{b}}}" for _, a, b in spans)
-    lines = [" & ".join(cells) + r" \\" for cells in ([latex(low) for _, low in table.columns], *body.itertuples(index=False, name=None))]
-    return "\n".join([r"\begin{table*}", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}", rf"\caption{{{latex(without_number)}}}", rf"\label{{{label}}}",
-                      rf"\begin{{tabular}}{{{''.join('r' if up else 'l' for up in at)}}}", r"\toprule", head + r" \\", rules, lines[0], r"\midrule",
+    lines = [" & ".join(cells) + r" \\" for cells in ([latex(low) for _, low in table.columns],
+        *body.itertuples(index=False, name=None))]
+    return "\n".join([r"\begin{table*}", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+                      rf"\caption{{{latex(without_number)}}}", rf"\label{{{label}}}",
+                      rf"\begin{{tabular}}{{{''.join('r' if up else 'l' for up in at)}}}", r"\toprule", head + r" \\",
+                      rules, lines[0], r"\midrule",
                       *lines[1:], r"\bottomrule", r"\end{tabular}", r"\end{table*}"]) + "\n"
 
 # %% ../nbs/paper/81_tables.ipynb #facac38f
@@ -335,15 +350,21 @@ def long_table(
             every = dict.fromkeys(k for r in some for k, v in r["final"].items() if isinstance(v, dict))
             for inference in sorted(every, key=lambda k: (k not in ("concat", "global"), k)):
                 values = {label: pd.Series(percent(some, m, inference), dtype=float) for m, label in METRICS.items()}
-                about = dict(source=direction[0], target=direction[1], method=name, M=given.get("M"), inference=inference, printed=printed(some[0]) == inference,
-                             epoch=some[0]["final"]["epoch"], seeds=" ".join(str(r["parameters"]["seed"]) for r in some))
-                if len(values["mAP"]): found.append(about | {f"{m} {what}": round(x, 3) for m, v in values.items() for what, x in (("mean", v.mean()), ("sd", v.std()))})
-    columns = ["source", "target", "method", "M", "inference", "printed", "epoch", "seeds", *(f"{m} {what}" for m in METRICS.values() for what in ("mean", "sd"))]
+                about = dict(source=direction[0], target=direction[1], method=name, M=given.get("M"),
+                             inference=inference, printed=printed(some[0]) == inference,
+                             epoch=some[0]["final"]["epoch"],
+                             seeds=" ".join(str(r["parameters"]["seed"]) for r in some))
+                if len(values["mAP"]):
+                    found.append(about | {f"{m} {what}": round(x, 3) for m, v in values.items()
+                                          for what, x in (("mean", v.mean()), ("sd", v.std()))})
+    columns = ["source", "target", "method", "M", "inference", "printed", "epoch", "seeds",
+               *(f"{m} {what}" for m in METRICS.values() for what in ("mean", "sd"))]
     return pd.DataFrame(found, columns=columns).astype({"M": "Int64"})
 
 # %% ../nbs/paper/81_tables.ipynb #90e8259f
 MARKS = "The best three of each column are bold, underlined and in italics."
-EPOCHS = "Published numbers in this field are often those of the best epoch on the test set; ours are those of the last epoch."
+EPOCHS = ("Published numbers in this field are often those of the best epoch on the test set; ours are those of the "
+          "last epoch.")
 
 def made_of(
     cells:dict, rows:list, # of `gather`
@@ -358,24 +379,33 @@ def made_of(
     if not records: return f"Measured on {pair}, preset {preset}: no run has left its record yet (·)."
     own, seeds = [r["provenance"] for r in records], sorted({r["parameters"]["seed"] for r in records})
     M = next(given["M"] for _, given, theirs in rows if theirs and "M" in given)
-    commits = sorted({(p.get("commit") or "unknown")[:7] + (" with uncommitted changes" if p.get("dirty") else "") for p in own})
+    commits = sorted({(p.get("commit") or "unknown")[:7] + (" with uncommitted changes" if p.get("dirty") else "")
+                      for p in own})
     days = sorted({r["finished"][:10] for r in records})
     fewer = {} # (direction, its seeds) → methods
     for (name, (s, t)), some in cells.items():
-        if 0 < len(some) < len(seeds): fewer.setdefault((f"{s} → {t}", ", ".join(str(r["parameters"]["seed"]) for r in some)), []).append(name)
+        if 0 < len(some) < len(seeds):
+            fewer.setdefault((f"{s} → {t}", ", ".join(str(r["parameters"]["seed"]) for r in some)), []).append(name)
     fewer = [f"{direction} only {own} ({', '.join(names)})" for (direction, own), names in fewer.items()]
-    drawn = (f", data seed {data_seed}" if pair.startswith("syn-") else "") + "".join(f", {k} = {v}" for k, v in about.items())
-    others = {name: printed(some[0]) for (name, _), some in cells.items() if some and some[0]["parameters"]["method"] != "direct"}
+    drawn = (f", data seed {data_seed}" if pair.startswith("syn-") else "") + "".join(f", {k} = {v}"
+        for k, v in about.items())
+    others = {name: printed(some[0]) for (name, _), some in cells.items() if some
+              and some[0]["parameters"]["method"] != "direct"}
     others = "".join(f"; {name}: {head}" for name, head in others.items() if head != "concat")
-    machines = sorted({r["provenance"].get("gpu") or r["provenance"].get("cpu") or "a machine unknown" for r in records})
+    machines = sorted({r["provenance"].get("gpu") or r["provenance"].get("cpu") or "a machine unknown"
+                       for r in records})
     return " ".join([
-        f"Measured on {pair}, preset {preset}{drawn}, in per cent, by the concatenated feature (direct transfer: the global one{others}).",
-        *(["LF² by its neck and experts stands in the CSV."] if any(printed(r) != r["final"]["headline"] for r in records) else []),
+        f"Measured on {pair}, preset {preset}{drawn}, in per cent, by the concatenated feature (direct transfer: the "
+        f"global one{others}).",
+        *(["LF² by its neck and experts stands in the CSV."]
+          if any(printed(r) != r["final"]["headline"] for r in records) else []),
         f"Every method that needs an M, LF² apart, has M = {M} in both directions; the paper does not tell its own.",
-        f"{'Seed' if len(seeds) == 1 else 'Mean ± standard deviation over the seeds'} {', '.join(map(str, seeds))}{'; of ' + ', of '.join(fewer) if fewer else ''}.",
+        f"{'Seed' if len(seeds) == 1 else 'Mean ± standard deviation over the seeds'} "
+        f"{', '.join(map(str, seeds))}{'; of ' + ', of '.join(fewer) if fewer else ''}.",
         *(["· is a run that has not been made."] if not all(cells.values()) else []),
         f"Precision {', '.join(sorted({r['precision'] for r in records}))} on {', '.join(machines)}.",
-        f"Commit {', '.join(commits)}; code of all methods {own[0].get('core', 'unknown')}; {days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}."])
+        f"Commit {', '.join(commits)}; code of all methods {own[0].get('core', 'unknown')}; "
+        f"{days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}."])
 
 # %% ../nbs/paper/81_tables.ipynb #93ffab5b
 def tables_folder(
@@ -383,7 +413,8 @@ def tables_folder(
     results_dir=None # folder of the records; None: results/ of the project
 ) -> Path:
     "`given`, else, under nbdev_test, a temporary folder, else tables/ in `results_dir`."
-    return Path(given or (tempfile.mkdtemp() if os.environ.get("IN_TEST") else Path(results_dir or project_root()/"results")/"tables"))
+    return Path(given or (tempfile.mkdtemp() if os.environ.get("IN_TEST")
+                          else Path(results_dir or project_root()/"results")/"tables"))
 
 def save_table(
     table:pd.DataFrame, # two-storey columns of text
@@ -393,7 +424,8 @@ def save_table(
 ) -> list: # the three files
     "Writes `name`.md, `name`.tex and `name`.csv, each in one piece."
     flat = table.set_axis([f"{up} {low}".strip() for up, low in table.columns], axis=1) if data is None else data
-    texts = {"md": f"{caption}\n\n{as_markdown(table)}\n", "tex": as_latex(table, caption, f"tab:{name}"), "csv": flat.to_csv(index=False)}
+    texts = {"md": f"{caption}\n\n{as_markdown(table)}\n", "tex": as_latex(table, caption, f"tab:{name}"),
+             "csv": flat.to_csv(index=False)}
     for kind, text in texts.items():
         with atomic_path(Path(folder)/f"{name}.{kind}") as part: part.write_text(text, encoding="utf-8")
     return [Path(folder)/f"{name}.{kind}" for kind in texts]

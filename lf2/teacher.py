@@ -25,7 +25,8 @@ def momentum(
 ) -> float:              # the momentum of this update
     "ω, or min(1 − 1/(n + 1), ω); ω outside [0, 1) and a negative step raise ValueError"
     if not 0 <= omega < 1:
-        raise ValueError(f"omega = {omega} lies outside [0, 1): the teacher would stand still or run away; the paper's is 0.999.")
+        raise ValueError(f"omega = {omega} lies outside [0, 1): the teacher would stand still or run away; the paper's "
+                         "is 0.999.")
     if step is None: return float(omega)
     if step < 0: raise ValueError(f"step = {step} is negative: count the updates from 0.")
     return min(1 - 1 / (step + 1), omega)
@@ -37,10 +38,12 @@ def paired(
 ) -> tuple[list, list]:  # the tensors of both, in the same order
     "Teacher's and student's tensors by name; different names or shapes raise ValueError"
     if odd := sorted(set(teacher) ^ set(student)):
-        raise ValueError(f"teacher and student differ in {', '.join(odd[:4])}: make the teacher with make_teacher(student).")
+        raise ValueError(f"teacher and student differ in {', '.join(odd[:4])}: make the teacher with "
+                         "make_teacher(student).")
     for name, t in teacher.items():
         if t.shape != student[name].shape:
-            raise ValueError(f"{name} is {tuple(t.shape)} in the teacher and {tuple(student[name].shape)} in the student: "
+            raise ValueError(f"{name} is {tuple(t.shape)} in the teacher and {tuple(student[name].shape)} in the "
+                             "student: "
                              "make the teacher with make_teacher(student).")
     return list(teacher.values()), [student[name] for name in teacher]
 

@@ -176,7 +176,8 @@ class MetricNet(nn.Module):
             net += [nn.Conv2d(c, channels*2**i, 4, 2, 1), nn.LeakyReLU(0.2), nn.MaxPool2d(2)]
             c, height, width = channels*2**i, height//4, width//4
         if height*width == 0:
-            raise RunError(f"a metric network of {stages} stages needs images of {4**stages} pixels: choose fewer stages.")
+            raise RunError(f"a metric network of {stages} stages needs images of {4**stages} pixels: choose fewer "
+                           "stages.")
         self.net, self.out = nn.Sequential(*net), out
         self.fc1, self.fc2 = nn.Linear(c*height*width, 2*out, bias=False), nn.Linear(2*out, out, bias=False)
         draw_weights(self, seed, "metric")
@@ -248,7 +249,8 @@ def recipe(
     **given     # fields of `Recipe` that are to differ
 ) -> Recipe:
     "The published recipe from 128 × 64 pixels on; below, a small one, fit for 64 × 32 on a CPU."
-    small = {} if min(size[0]//2, size[1]) >= 64 else dict(width=12, blocks=2, detail=True, layers=2, stages=2, batch=4, lr=1e-3)
+    small = {} if min(size[0]//2, size[1]) >= 64 else dict(width=12, blocks=2, detail=True, layers=2, stages=2,
+        batch=4, lr=1e-3)
     return Recipe(**(small | given))
 
 class Translator(nn.Module):
@@ -260,7 +262,8 @@ class Translator(nn.Module):
     ):
         super().__init__()
         if height % 4 or width % 4:
-            raise RunError(f"images of {height}×{width} cannot be translated: choose a height and a width that 4 divides.")
+            raise RunError(f"images of {height}×{width} cannot be translated: choose a height and a width that 4 "
+                           "divides.")
         r, shape = recipe, (3, height, width)
         self.recipe, self.seed = r, seed
         self.G, self.F = (Generator(r.width, r.blocks, detail=r.detail, seed=keyed_seed(seed, k)) for k in "GF")
@@ -360,7 +363,8 @@ def translate_sets(
 ) -> list:
     "Trains a translation between two sets of images, neither of which has labels; the history of its terms."
     def step(it, opts):
-        def batch(images, side): return drawn(images, net.recipe.batch, generator(net.seed, "translate", 0, it, side), stage.device)[1]
+        def batch(images, side):
+            return drawn(images, net.recipe.batch, generator(net.seed, "translate", 0, it, side), stage.device)[1]
         return net.step(opts, batch(a, "A"), batch(b, "B"), it)
     return fit(net, step, stage, name, iters)
 

@@ -60,15 +60,18 @@ def after(
     return total - np.repeat((total - gaps)[first], np.diff(np.r_[np.flatnonzero(first), len(pair)]))
 
 # %% ../nbs/core/04a_walks.ipynb #c6acc994
-JOINTS = ("nose", "neck", *(f"{side} {joint}" for side in ("right", "left") for joint in ("shoulder", "elbow", "wrist")),
-          *(f"{side} {joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")), "right eye", "left eye", "right ear", "left ear")
+JOINTS = ("nose", "neck", *(f"{side} {joint}" for side in ("right", "left")
+                            for joint in ("shoulder", "elbow", "wrist")),
+          *(f"{side} {joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")), "right eye",
+          "left eye", "right ear", "left ear")
 FACE = dict(nose=(0, .092, .050), eye=(.018, .080, .040), ear=(.045, .085, 0)) # lateral, down, forward, in body heights
 
 def hidden(
     x:np.ndarray, # (N, 1) of dtype IMAGE
     across:np.ndarray, down:np.ndarray # (N, 18) places in body heights
 ) -> np.ndarray: # (N, 18) bool
-    "Behind the occluder: a passer as the box that legs and trunk fill, something low, the edge of a wall; sizes as `Painter.occlude` has them."
+    """Behind the occluder: a passer as the box that legs and trunk fill, something low, the edge of a wall; sizes as
+    `Painter.occlude` has them."""
     kind, size = x["occluder"], x["occluder_size"].astype(np.float64)
     side, tall = np.sign(x["occluder_x"].astype(np.float64)), .95 + .15*size
     person = (np.abs(across - x["occluder_x"] - .08*side) < .10*tall) & (down > .97 - .95*tall)
@@ -91,7 +94,8 @@ def true_poses(
     lateral, down, forward = (np.stack([np.broadcast_to(v[i], len(x)) for v in points], 1) for i in range(3))
     view, x = np.deg2rad(x["view"].astype(np.float64))[:, None], x[:, None]
     near = forward*np.cos(view) - lateral*np.sin(view)
-    across, y = lateral*np.cos(view) + forward*np.sin(view), down + scenes.cameras["pitch"][scenes.camids - 1][:, None]*near
+    across, y = lateral*np.cos(view) + forward*np.sin(view), down + scenes.cameras["pitch"][scenes.camids - 1][:,
+        None]*near
     row, column = .5 + x["zoom"]*(y - x["dy"] - .5), .5 + 2*x["zoom"]/x["aspect"]*(across - x["dx"])
     away = (near < -.012) & np.isin(np.arange(len(JOINTS)), (0, 14, 15, 16, 17))
     out = np.stack([row, column], -1).astype(np.float32)
@@ -107,7 +111,8 @@ def draw_poses(
 ) -> np.ndarray: # (N, 18, 2) float32 (row, column), shares of height and width, NaN missing
     "The joints of a split's images, as an estimator might find them."
     off, missed = noise
-    if not (0 <= off < 256 and 0 <= missed <= 1): raise ValueError(f"pose noise is {noise}: give pixels of 0 or more, and a share of missed points from 0 to 1.")
+    if not (0 <= off < 256 and 0 <= missed <= 1):
+        raise ValueError(f"pose noise is {noise}: give pixels of 0 or more, and a share of missed points from 0 to 1.")
     net, lay, poses = NETWORKS[name], layout(name, split, seed), true_poses(scenes)
     keep = kept(lay, net, split, np.random.default_rng(keyed_seed(seed, name, split, "kept")), scale, ids)
     rng = np.random.default_rng(keyed_seed(seed, name, "poses", split))

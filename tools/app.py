@@ -1,4 +1,5 @@
-"""`make app`: ranked lists side by side on 127.0.0.1, of the benchmark's runs or, with model=… gallery=…, of one's own crops."""
+"""`make app`: ranked lists side by side on 127.0.0.1, of the benchmark's runs or, with model=… gallery=…, of one's
+own crops."""
 import os
 import sys
 

@@ -1,6 +1,7 @@
-"""Do the committed records still say what today's code would? `make equivalent OLD=<commit>`, see nbs/checks/check_equivalence.ipynb.
+"""Do the committed records still say what today's code would? `make equivalent OLD=<commit>`, see
+nbs/checks/check_equivalence.ipynb.
 
-    make equivalent OLD=11a13f4               # every method and profile at both states; what agrees goes into results/equivalent.json
+    make equivalent OLD=11a13f4               # all methods and profiles; what agrees goes into results/equivalent.json
     make equivalent OLD=11a13f4 methods=lf2,ssg
 """
 import os
@@ -15,7 +16,8 @@ def main():
 
     try:
         given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
-        if "OLD" not in given: raise RunError("the commit to compare with is missing: write make equivalent OLD=<commit>.")
+        if "OLD" not in given:
+            raise RunError("the commit to compare with is missing: write make equivalent OLD=<commit>.")
         return 0 if equivalent(given["OLD"], given["methods"].split(",") if "methods" in given else None) else 1
     except RunError as e:
         print(f"{type(e).__name__}: {e}", file=sys.stderr)

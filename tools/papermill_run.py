@@ -52,7 +52,8 @@ def tell(record, results):
     with contextlib.suppress(KeyError, TypeError):
         final = record["final"]
         if final["headline"] is None:
-            print("result    " + next((n for n in record["notes"] if n.startswith("nothing was evaluated")), "nothing was evaluated"))
+            print("result    " + next((n for n in record["notes"] if n.startswith("nothing was evaluated")),
+                                      "nothing was evaluated"))
         else:
             metrics, which = final[final["headline"]], f"epoch {final['epoch']}, {final['headline']} feature"
             print(f"result    mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} ({which})")
@@ -64,7 +65,8 @@ def tell(record, results):
 def printed(notebook):
     """What the cells of an executed notebook printed, bars aside."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return "".join("".join(o["text"]) for c in cells for o in c.get("outputs", []) if o.get("name") == "stdout").rstrip()
+    return "".join("".join(o["text"]) for c in cells for o in c.get("outputs", [])
+                   if o.get("name") == "stdout").rstrip()
 
 
 def papermill(argv, **kw):
@@ -72,13 +74,16 @@ def papermill(argv, **kw):
     asked, process = [], None
 
     def interrupt(number, frame):
-        if asked and time.monotonic() - asked[-1][1] < 1: return  # make and a closing terminal often send one wish twice
+        # make and a closing terminal often send one wish twice
+        if asked and time.monotonic() - asked[-1][1] < 1: return
         asked.append((number, time.monotonic()))
         if process: process.send_signal(signal.SIGINT)
 
     heard = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
-    for s in {signal.SIGINT, *heard}: signal.signal(s, interrupt)  # papermill listens to SIGINT even where we, in the background, must not
-    process = subprocess.Popen([sys.executable, "-c", PATIENT, *argv], process_group=0, **kw)  # Ctrl-C reaches it once, through us
+    # papermill listens to SIGINT even where we, in the background, must not
+    for s in {signal.SIGINT, *heard}: signal.signal(s, interrupt)
+    # Ctrl-C reaches it once, through us
+    process = subprocess.Popen([sys.executable, "-c", PATIENT, *argv], process_group=0, **kw)
     if signal.SIGINT not in heard: signal.signal(signal.SIGINT, signal.SIG_IGN)
     if asked: process.send_signal(signal.SIGINT)
     status = process.wait()

@@ -1,6 +1,7 @@
 """README.md from nbs/index.ipynb, with nbconvert: python tools/readme.py [OUTPUT]
 
-Cells with `#| hide` are left out, `#|` lines are dropped, links are rewritten for the top folder. Pictures are files in figures/."""
+Cells with `#| hide` are left out, `#|` lines are dropped, links are rewritten for the top folder. Pictures are files
+in figures/."""
 import re
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ def prepare(nb):
         if "hide" in told or told.get("include") == "false": continue
         cell.source = DIRECTIVE.sub("", cell.source).strip("\n") if cell.cell_type == "code" else cell.source
         if cell.cell_type == "code":
-            cell.outputs = [] if told.get("output") == "false" else [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = [] if told.get("output") == "false" else [o for o in cell.outputs
+                if o.get("name") != "stderr"]
             for out in cell.outputs:
                 if "text/html" in out.get("data", {}):
                     out.data["text/html"] = re.sub(r"<style.*?</style>\s*", "", out.data["text/html"], flags=re.DOTALL)
@@ -45,7 +47,8 @@ def convert(notebook):
     exporter = MarkdownExporter(config={"NbConvertBase": {"display_data_priority": wanted}})
     text, resources = exporter.from_notebook_node(prepare(nbformat.read(notebook, as_version=4)))
     if resources.get("outputs"):
-        raise SystemExit(f"{notebook.name}: an output holds a picture: save it in figures/ and show that file with ![...](../figures/...).")
+        raise SystemExit(f"{notebook.name}: an output holds a picture: save it in figures/ and show that file with "
+                         "![...](../figures/...).")
     fences = re.split(r"(^```.*?^```[^\n]*$)", text, flags=re.MULTILINE | re.DOTALL)
     for i in range(0, len(fences), 2):  # links outside code
         part = re.sub(r"(\]\()([^)\s]+)", lambda m: m[1] + rebase(m[2]), fences[i])

@@ -1,8 +1,9 @@
-"""Everything that `make test` runs: one line a check, at the end `N passed, N failed`. Exit status 1 after a failure, or when nothing ran.
+"""Everything that `make test` runs: one line a check, at the end `N passed, N failed`. Exit status 1 after a failure,
+or when nothing ran.
 
     python tools/test.py             # all of it
     python tools/test.py 06 ruff     # the checks whose name contains one of these
-    python tools/test.py --soak      # `make soak`: cells marked `slow` too, and what compares numbers under other arithmetic
+    python tools/test.py --soak      # `make soak`: slow cells too, and comparisons under other arithmetic
 
 Notebooks are forks of one Python that has imported torch and lf2 (warm.py). Limits of time only end a hang.
 """
@@ -69,10 +70,14 @@ running, servers, lock = set(), {}, threading.Lock()
 
 
 def run(*argv, cwd=ROOT, limit=LIMIT, stdin=None, **env):
-    """Runs a command with one computing thread; returns (status, stdout, stderr), or fails when it takes longer than `limit` seconds."""
-    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")} | dict(OMP_NUM_THREADS="1") | env
-    process = subprocess.Popen([str(a) for a in argv], cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
-                               stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    """Runs a command with one computing thread; returns (status, stdout, stderr), or fails when it takes longer than
+    `limit` seconds."""
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS",
+        "MAKELEVEL")} | dict(OMP_NUM_THREADS="1") | env
+    process = subprocess.Popen([str(a) for a in argv], cwd=cwd, env=env, text=True, errors="replace",
+                               start_new_session=True,
+                               stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
     with lock: running.add(process)
     try:
         out, err = process.communicate(stdin, timeout=limit)
@@ -119,10 +124,13 @@ def python(*args, **kw): return run(sys.executable, *args, **kw)
 def tree():
     """The repository's files: tracked, and untracked but not ignored."""
     status, out = None, ""
-    with contextlib.suppress(FileNotFoundError): status, out, _ = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    with contextlib.suppress(FileNotFoundError):
+        status, out, _ = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     if status == 0: return sorted({p for p in out.split("\0") if p and (ROOT/p).is_file()})
-    ignored = {".git", ".venv", "runs", "cache", "__pycache__", ".ipynb_checkpoints", ".ruff_cache", "lf2.egg-info"}  # a copy without git
-    return sorted(str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and not ignored & set(p.relative_to(ROOT).parts))
+    # a copy without git
+    ignored = {".git", ".venv", "runs", "cache", "__pycache__", ".ipynb_checkpoints", ".ruff_cache", "lf2.egg-info"}
+    return sorted(str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file()
+                  and not ignored & set(p.relative_to(ROOT).parts))
 
 
 def copy_tree(to):
@@ -142,7 +150,8 @@ def tagged(notebook): return sum("parameters" in c["metadata"].get("tags", []) f
 def notebook_check(notebook, how="quick", limit=LIMIT, precision=(), **env):
     def check(tmp):
         server = warm_python(**env)
-        status, out, err = forked("-c", TEST_NB, notebook, how, *precision, limit=limit, server=server, MPLCONFIGDIR=tmp, TMPDIR=tmp)
+        status, out, err = forked("-c", TEST_NB, notebook, how, *precision, limit=limit, server=server,
+                                  MPLCONFIGDIR=tmp, TMPDIR=tmp)
         must(status == 0, ends(err or out))
     return check
 
@@ -156,7 +165,8 @@ def papermill_run(tmp):
     records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(results.glob("*.json"))]
     must(len(records) == 1, f"{len(records)} records in results_dir instead of 1.")
     arrived = {k: records[0]["parameters"].get(k) for k in ("preset", "M", "seed")}
-    must(arrived == dict(preset="tiny", M=48, seed=5), f"preset=tiny, M=48, seed=5 were given, the record has {arrived}.")
+    must(arrived == dict(preset="tiny", M=48, seed=5), "preset=tiny, M=48, seed=5 were given, the record has "
+                                                       f"{arrived}.")
     must((tmp/"out.ipynb").is_file(), "papermill wrote no notebook.")
 
 
@@ -166,14 +176,16 @@ def papermill_wrong(tmp):
     status, _, err = papermill(tmp/"out.ipynb", **given)
     last = tail(err, 1)
     must(status == 1, f"exit status {status} instead of 1.\n{tail(err, 8)}")
-    must(re.fullmatch(r"\w+: .*\bclusters\b.*\.", last), f"the last line is not a sentence about the parameter 'clusters': {last}")
+    must(re.fullmatch(r"\w+: .*\bclusters\b.*\.", last), "the last line is not a sentence about the parameter "
+                                                         f"'clusters': {last}")
 
 
 def papermill_bad_image(tmp):
     """A folder with an image that is none: exit status 1, the last line names it, and there is no record."""
     (tmp/"crops").mkdir()
     for i in range(40): (tmp/"crops"/f"{i//2:04d}_c{i%2+1}.jpg").write_bytes(b"not an image")
-    given = dict(preset="tiny", target="folder", target_root=tmp/"crops", results_dir=tmp/"results", cache_dir=tmp/"cache")
+    given = dict(preset="tiny", target="folder", target_root=tmp/"crops", results_dir=tmp/"results",
+                 cache_dir=tmp/"cache")
     status, _, err = papermill(tmp/"out.ipynb", **given)
     last = tail(err, 1)
     must(status == 1, f"exit status {status} instead of 1.\n{tail(err, 8)}")
@@ -183,7 +195,8 @@ def papermill_bad_image(tmp):
 
 
 def papermill(out, **given):
-    return python("-m", "papermill", "nbs/run_adapt.ipynb", out, "--no-progress-bar", *(a for k, v in given.items() for a in ("-p", k, v)))
+    return python("-m", "papermill", "nbs/run_adapt.ipynb", out, "--no-progress-bar",
+                  *(a for k, v in given.items() for a in ("-p", k, v)))
 
 
 def make_parameters(tmp):
@@ -222,10 +235,13 @@ def clean_check(tmp):
 
 
 def compare(tmp, folder, module, command, remedy):
-    status, out, err = python("-c", f"from {module} import {command}; {command}()", cwd=tmp, XDG_CONFIG_HOME=str(tmp/".config"))
+    status, out, err = python("-c", f"from {module} import {command}; {command}()", cwd=tmp,
+                              XDG_CONFIG_HOME=str(tmp/".config"))
     must(status == 0 and "Failed" not in err, tail(err or out))
-    names = {p for p in tree() if p.startswith(f"{folder}/")} | {str(p.relative_to(tmp)) for p in (tmp/folder).rglob("*") if p.is_file()}
-    changed = [p for p in sorted(names) if not ((ROOT/p).is_file() and (tmp/p).is_file() and (ROOT/p).read_bytes() == (tmp/p).read_bytes())]
+    names = {p for p in tree() if p.startswith(f"{folder}/")} | {str(p.relative_to(tmp))
+        for p in (tmp/folder).rglob("*") if p.is_file()}
+    changed = [p for p in sorted(names) if not ((ROOT/p).is_file() and (tmp/p).is_file()
+                                                and (ROOT/p).read_bytes() == (tmp/p).read_bytes())]
     must(not changed, f"{', '.join(changed)} would change: {remedy}.")
 
 
@@ -233,8 +249,10 @@ def readme_check(tmp):
     status, out, err = python("tools/readme.py", tmp/"README.md")
     must(status == 0, tail(err or out))
     made = (tmp/"README.md").read_text(encoding="utf-8")
-    must(made == (ROOT/"README.md").read_text(encoding="utf-8"), "README.md is not what nbs/index.ipynb makes: run python tools/readme.py.")
-    links = re.findall(r"""(?:\]\(|(?:src|href)=["'])([^)\s"'#]+)""", re.sub(r"^```.*?^```", "", made, flags=re.M | re.S))
+    must(made == (ROOT/"README.md").read_text(encoding="utf-8"), "README.md is not what nbs/index.ipynb makes: run "
+                                                                 "python tools/readme.py.")
+    links = re.findall(r"""(?:\]\(|(?:src|href)=["'])([^)\s"'#]+)""",
+                       re.sub(r"^```.*?^```", "", made, flags=re.M | re.S))
     lost = [t for t in links if not re.match(r"[a-z][a-z0-9+.-]*:", t) and not (ROOT/t).exists()]
     must(not lost, f"README.md points at {', '.join(lost)}, which do not exist.")
 
@@ -261,9 +279,11 @@ def outputs_check(tmp):
         nbformat.validate(nb)
         code = [c for c in nb.cells if c.cell_type == "code" and c.source.strip()]
         outputs = [o for c in code for o in c.outputs]
-        if code and not outputs and not path.name.startswith("run_"): wrong.append(f"{path.name} has no outputs: execute it")
+        if code and not outputs and not path.name.startswith("run_"):
+            wrong.append(f"{path.name} has no outputs: execute it")
         wrong += [f"{path.name} holds an error: {o.ename}" for o in outputs if o.output_type == "error"]
-        shown = [t for o in outputs for t in [o.get("text", ""), *(v for k, v in o.get("data", {}).items() if k.startswith("text/"))]]
+        shown = [t for o in outputs for t in [o.get("text", ""),
+                                              *(v for k, v in o.get("data", {}).items() if k.startswith("text/"))]]
         paths = {m for t in shown for m in LOCAL_PATH.findall(re.sub(r"data:[\w/+;-]+,[A-Za-z0-9+/=\s]*", "", t))}
         if paths: wrong.append(f"{path.name} shows a path of the machine: {sorted(paths)[0][:80]}")
     must(not wrong, "\n".join(wrong))
@@ -285,7 +305,8 @@ def all_checks():
     return {"papermill: a run": papermill_run, **notebooks, "papermill: an unknown parameter": papermill_wrong,
             "papermill: a bad image": papermill_bad_image,
             "make: parameters arrive as typed": make_parameters, "ruff": ruff,
-            "export changes no byte": export_check, "cleaning changes no byte": clean_check, "README.md changes no byte": readme_check,
+            "export changes no byte": export_check, "cleaning changes no byte": clean_check,
+            "README.md changes no byte": readme_check,
             "links": links_check,
             "one parameters cell": parameters_check, "committed outputs": outputs_check, "repository size": size_check}
 
@@ -312,7 +333,8 @@ def numeric():
 def other_pythons():
     """Of Python 3.12 and 3.13 those that find what the notebooks import."""
     def works(name):
-        with contextlib.suppress(FileNotFoundError): return run(name, "-c", "import torch, torchvision, faiss, nbdev", limit=120)[0] == 0
+        with contextlib.suppress(FileNotFoundError):
+            return run(name, "-c", "import torch, torchvision, faiss, nbdev", limit=120)[0] == 0
     return [name for name in ("python3.12", "python3.13") if works(name)]
 
 
@@ -349,7 +371,8 @@ def main():
             for future in as_completed(futures):
                 name, (verdict, remark, seconds) = futures[future], future.result()
                 passed, failed = passed + (verdict == "ok"), failed + (verdict != "ok")
-                if verdict == "ok" and name.startswith("notebook") and seconds > SLOW and not soak: remark = f"slow: over {SLOW} s"
+                if verdict == "ok" and name.startswith("notebook") and seconds > SLOW and not soak:
+                    remark = f"slow: over {SLOW} s"
                 print(f"{verdict:4} {seconds:6.1f} s  {name}" + (f"  ({remark})" if remark and verdict == "ok" else ""))
                 if verdict != "ok": print("\n".join(f"     | {line}" for line in remark.split("\n")))
                 sys.stdout.flush()

@@ -1,10 +1,12 @@
-"""A Python that has imported torch and lf2 once and forks for every program it is asked to run: six seconds less for each.
+"""A Python that has imported torch and lf2 once and forks for every program it is asked to run: six seconds less for
+each.
 
     with Warm() as warm:
         child = warm.start("-m", "lf2.run", "config.json")     # what `python` would be given
         out, err = child.communicate(timeout=600); child.returncode
 
-Forking is sound while a process has one thread. The server looks before each fork, and starts an ordinary Python where it finds more.
+Forking is sound while a process has one thread. The server looks before each fork, and starts an ordinary Python
+where it finds more.
 """
 import atexit
 import contextlib
@@ -71,7 +73,8 @@ class Warm:
         """The server is gone, and a child that has not ended with it."""
         if not child.ended.is_set(): child.returncode = -signal.SIGKILL; child.told.set(); child.ended.set()
     def start(self, *argv, cwd=None, **env):
-        """Runs `python *argv` with other environment variables (None: without), in a session of its own; what it prints goes to files."""
+        """Runs `python *argv` with other environment variables (None: without), in a session of its own; what it
+        prints goes to files."""
         with self.lock:
             number = len(self.children)
             child = Started(*(f"{self.folder.name}/{number}.{which}" for which in ("out", "err")))
@@ -142,7 +145,8 @@ def spawn(order):
 
 
 def serve(modules):
-    """Obeys orders, one a line on stdin, until it is closed; returns the program of a child in the child, None in the server."""
+    """Obeys orders, one a line on stdin, until it is closed; returns the program of a child in the child, None in the
+    server."""
     import psutil
     for name in modules: importlib.import_module(name)
     gc.freeze()                                              # what is shared stays shared

@@ -21,9 +21,11 @@ def register(
     "Makes a method known by the names on its cards; a name that another class has is a ValueError."
     for name in cls.cards:
         other = METHODS.setdefault(name, cls)
-        same_room = other.__module__ == cls.__module__ or "__main__" in (other.__module__, cls.__module__) # a notebook defines its class anew
+        # a notebook defines its class anew
+        same_room = other.__module__ == cls.__module__ or "__main__" in (other.__module__, cls.__module__)
         if other.__qualname__ != cls.__qualname__ or not same_room:
-            raise ValueError(f"method {name!r} is registered as {other.__module__}.{other.__name__}: give {cls.__name__} another name.")
+            raise ValueError(f"method {name!r} is registered as {other.__module__}.{other.__name__}: give "
+                             f"{cls.__name__} another name.")
         METHODS[name] = cls
     return cls
 
@@ -31,7 +33,8 @@ def _rooms():
     "Imports every module of this package and registers the methods defined there, in the order of their cards."
     here = Path(__file__).parent
     rooms = [importlib.import_module(f"lf2.methods.{m.name}") for m in pkgutil.iter_modules([str(here)])]
-    found = [c for room in rooms for c in vars(room).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == room.__name__ and c.cards]
+    found = [c for room in rooms for c in vars(room).values() if isinstance(c, type) and issubclass(c, Method)
+             and c.__module__ == room.__name__ and c.cards]
     for cls in sorted(found, key=lambda c: min(card.order for card in c.cards.values())): register(cls)
     METHODS.update({name: METHODS.pop(name) for name in sorted(METHODS, key=lambda n: METHODS[n].cards[n].order)})
 
@@ -49,6 +52,8 @@ def find_method(
 def grown(
     params:dict # parameter → value, of a record
 ) -> dict:
-    "The same with the parameters that came later, at the values with which a run is what it was, and with today's name of its profile."
+    """The same with the parameters that came later, at the values with which a run is what it was, and with today's
+    name of its profile."""
     today = {} if "erase_law" in params or "profile" not in params else {old: new for new, old in FORMER.items()}
-    return first_values(Core, *{c.Params: 1 for c in METHODS.values() if c.Params}) | {k: today.get(v, v) if k == "profile" else v for k, v in params.items()}
+    return first_values(Core, *{c.Params: 1 for c in METHODS.values() if c.Params}) | {k: today.get(v, v)
+        if k == "profile" else v for k, v in params.items()}

@@ -29,16 +29,21 @@ from ..translate import CameraColours, CameraTranslator, from_pixels, recipe, tr
 @dataclass(frozen=True)
 class Params:
     "What AD-Cluster adds to the core's parameters."
-    generator:str  = param("gan", "a translation between cameras that plays the game, or their mean colours", source="AD-Cluster: a GAN", choices=("gan", "statistics"))
-    gan_iters:int  = param(None, "iterations of the generator before the first epoch, as many as stage 2 has unless told", source="not stated", low=1)
+    generator:str  = param("gan", "a translation between cameras that plays the game, or their mean colours",
+                           source="AD-Cluster: a GAN", choices=("gan", "statistics"))
+    gan_iters:int  = param(None, "iterations of the generator before the first epoch, as many as stage 2 has unless "
+                                 "told", source="not stated", low=1)
     gan_lr:float   = param(1e-4, "rate of generator and critic in the game", source="not stated", low=0.)
     every:int      = param(4, "encoder steps to one generator step", "k", "not stated", low=1)
-    made:float     = param(0.25, "generated images that join a batch, as a share of it", source="not stated", low=0., high=1.)
+    made:float     = param(0.25, "generated images that join a batch, as a share of it", source="not stated", low=0.,
+                           high=1.)
     beta:float     = param(1.0, "weight of the diversity in the generator's loss", r"\beta", "not stated", low=0.)
     div_lambda:float=param(1.0, "how fast the push fades with distance", r"\lambda", "not stated", low=1e-3)
-    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "the field's: 0.0016", low=1e-6, high=1.)
+    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "the field's: 0.0016",
+                           low=1e-6, high=1.)
     min_samples:int= param(4, "images within ε, itself included, that make a core", source="the field's: 4", low=1)
-    k1:int         = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "the field's: 20", low=2)
+    k1:int         = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "the field's: 20",
+                           low=2)
     k2:int         = param(6, "neighbours averaged in its query expansion", "k_2", "the field's: 6", low=1)
 
 RULES["gan_iters"] = lambda p: p["epochs"]*p["iters"]
@@ -62,9 +67,12 @@ def diversity_loss(
 class ADCluster(Method):
     "Encoder against generator."
     Params, profiles = Params, {"paper": {}, "released": {}}
-    cards = {"ad-cluster": Card("AD-Cluster", "CVPR 2020", "AD-Cluster", "#882255", 24, needs=("cameras",), headline="global",
-        reimplemented="No public code: the form of the diversity, all weights and schedules and the share of generated images are assumed.",
-        variants={"AD-Cluster, no generated images": dict(made=0., generator="statistics"), "AD-Cluster, no diversity": dict(beta=0.),
+    cards = {"ad-cluster": Card("AD-Cluster", "CVPR 2020", "AD-Cluster", "#882255", 24, needs=("cameras",),
+                                headline="global",
+        reimplemented="No public code: the form of the diversity, all weights and schedules and the share of generated "
+                      "images are assumed.",
+        variants={"AD-Cluster, no generated images": dict(made=0., generator="statistics"),
+                  "AD-Cluster, no diversity": dict(beta=0.),
                   "AD-Cluster, camera colours": dict(generator="statistics")})}
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
@@ -72,13 +80,15 @@ class ADCluster(Method):
         (self.net,), n, self.camids = nets, known.n_images, known.camids
         names = np.unique(known.camids)
         if cfg.generator == "gan": self.cameras = CameraTranslator(names, recipe((cfg.height, cfg.width)), cfg.seed)
-        else: self.cameras = CameraColours(torch.zeros(len(names), 3, 2, 2, dtype=torch.uint8), names)      # filled by `prepare`
-        self.register_buffer("eps", torch.tensor(0.))                                   # DBSCAN's radius, 0 until it is known
-        self.register_buffer("feats", torch.zeros(n, self.net.channels))                # unit length, of the last clustering
+        else: self.cameras = CameraColours(torch.zeros(len(names), 3, 2, 2, dtype=torch.uint8), names) # see `prepare`
+        self.register_buffer("eps", torch.tensor(0.))   # DBSCAN's radius, 0 until it is known
+        self.register_buffer("feats", torch.zeros(n, self.net.channels))   # unit length, of the last clustering
         self.register_buffer("labels", torch.full((n,), -1, dtype=torch.int64))
     @classmethod
     def check(cls, cfg, known):
-        if len(np.unique(known.camids)) < 2: raise RunError("AD-Cluster shows people in other cameras, and the target's images have one: choose another method.")
+        if len(np.unique(known.camids)) < 2:
+            raise RunError("AD-Cluster shows people in other cameras, and the target's images have one: choose another "
+                           "method.")
     @property
     def network(self): return self.net
     def embed(self, x): return self.net.embed(self.net(x))
@@ -152,12 +162,14 @@ def encoder_terms(self:ADCluster, batch, step) -> dict:
     rows = counted.diff().nonzero()[:, 0]   # evenly spread, so that every process restyles its part of them
     if len(rows): x, y = torch.cat([x, self.generated(batch, step, rows)]), torch.cat([y, y[rows.to(y.device)]])
     maps = self.net(x)
-    with torch.autocast(x.device.type, enabled=False): return dict(tri=batch_hard_triplet(self.net.pooled(maps)[0], y, self.cfg.m))
+    with torch.autocast(x.device.type, enabled=False):
+        return dict(tri=batch_hard_triplet(self.net.pooled(maps)[0], y, self.cfg.m))
 
 # %% ../../nbs/methods/42_ad_cluster.ipynb #40e2d4b0
 @patch
 def frozen(self:ADCluster, x) -> torch.Tensor:
-    "Unit-length features (B, C) of normalised images by the encoder as it is: its weights get no gradient, its statistics stay."
+    """Unit-length features (B, C) of normalised images by the encoder as it is: its weights get no gradient, its
+    statistics stay."""
     was = self.net.training
     self.net.eval()
     maps = functional_call(self.net, {k: p.detach() for k, p in self.net.named_parameters()}, (x,))

@@ -27,9 +27,12 @@ from ..processes import share_out
 @dataclass(frozen=True)
 class Params:
     "What ADTC adds to the core's parameters."
-    reassign:str  = param(None, "second stage: to the nearest centroid, to the cluster at the smallest mean distance, or none", source="ADTC's abstract: centroids", choices=("centroid", "average", "none"))
-    attention:str = param("voxel", "over places and channels of the last map, or none", source="ADTC: voxel", choices=("voxel", "none"))
-    k1:int        = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "the field's usual", low=2)
+    reassign:str  = param(None, "second stage: to the nearest centroid, to the cluster at the smallest mean distance, "
+                                "or none", source="ADTC's abstract: centroids", choices=("centroid", "average", "none"))
+    attention:str = param("voxel", "over places and channels of the last map, or none", source="ADTC: voxel",
+                          choices=("voxel", "none"))
+    k1:int        = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "the field's usual",
+                          low=2)
     k2:int        = param(6, "neighbours averaged in its query expansion", "k_2", "the field's usual", low=1)
 
 # %% ../../nbs/methods/43_adtc.ipynb #0ba68fb2
@@ -55,7 +58,8 @@ def mean_distances(
     M:int              # clusters
 ) -> np.ndarray:
     "J̄ (N, M): mean distance of each image to the members of each cluster, itself included; 1 to an empty cluster."
-    if not sp.issparse(D): D = sp.csr_array((D.ravel(), np.tile(np.arange(len(D)), len(D)), np.arange(len(D) + 1)*len(D)))
+    if not sp.issparse(D):
+        D = sp.csr_array((D.ravel(), np.tile(np.arange(len(D)), len(D)), np.arange(len(D) + 1)*len(D)))
     near = sp.csr_array((1 - D.data.astype(np.float64), D.indices, D.indptr), shape=D.shape)
     members = sp.csr_array((np.ones(len(labels)), labels, np.arange(len(labels) + 1)), shape=(len(labels), M))
     return 1 - (near @ members).toarray()/np.maximum(np.bincount(labels, minlength=M), 1)
@@ -65,7 +69,8 @@ class ADTC(Method):
     "One network with attention, two-stage clusters, the losses of the baseline."
     Params, profiles = Params, {"paper": dict(reassign="centroid"), "released": dict(reassign="centroid")}
     cards = {"adtc": Card("ADTC", "ECCV 2020", "ADTC", "#999933", 25, needs=("M",), headline="global",
-        reimplemented="No public code: losses, schedule, M, the place of the attention and how an image's distance to a cluster is taken are assumed.",
+        reimplemented="No public code: losses, schedule, M, the place of the attention and how an image's distance to "
+                      "a cluster is taken are assumed.",
         variants={"ADTC, k-means alone": dict(reassign="none"), "ADTC without attention": dict(attention="none"),
                   "ADTC, mean distance": dict(reassign="average")})}
     def __init__(self, cfg, nets, known):
@@ -135,7 +140,8 @@ def forward(self:ADTC, batches, step) -> dict:
 @patch
 @torch.no_grad()
 def describe(self:ADTC, x) -> dict:
-    "{attention: HW times the largest of S, mean over images (1: flat); spread of c over channels; share of images moved by the second stage}."
+    """{attention: HW times the largest of S, mean over images (1: flat); spread of c over channels; share of images
+    moved by the second stage}."""
     if self.cfg.attention == "none": return {}
     maps, voxel = self.net.backbone(x), self.net.top.attention
     S, c = voxel.spatial(maps).flatten(1), voxel.channel(maps)
@@ -152,6 +158,7 @@ def oracle_values(
     places = maps.shape[2]*maps.shape[3]
     labels = np.array(arrays["stage1_labels"])
     with torch.no_grad():
-        found = {"spatial": voxel.spatial(maps).numpy(), "channel": voxel.channel(maps).numpy(), "attended": (voxel(maps)/places).numpy()}
+        found = {"spatial": voxel.spatial(maps).numpy(), "channel": voxel.channel(maps).numpy(),
+                 "attended": (voxel(maps)/places).numpy()}
     apart = mean_distances(np.array(arrays["distances"]), labels, int(labels.max()) + 1)
     return found | {"mean_distance": apart, "stage2_labels": apart.argmin(1)}

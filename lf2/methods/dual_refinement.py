@@ -28,18 +28,25 @@ from ..processes import gathered, share_out
 @dataclass(frozen=True)
 class Params:
     "What Dual-Refinement adds to the core's parameters."
-    R:int          = param(None, "sub-centres of each cluster", "R", "Dual-Refinement: 5 into Market-1501, 2 into DukeMTMC-reID", low=1)
-    alpha:float    = param(0.5, "share of the refined labels in the losses", r"\alpha", "Dual-Refinement: 0.5", low=0., high=1.)
-    ce_weight:float= param(0.5, "weight of the cross entropy beside the triplet loss", r"\lambda", "Dual-Refinement: 0.5", low=0.)
+    R:int          = param(None, "sub-centres of each cluster", "R", "Dual-Refinement: 5 into Market-1501, 2 into "
+                                                                     "DukeMTMC-reID", low=1)
+    alpha:float    = param(0.5, "share of the refined labels in the losses", r"\alpha", "Dual-Refinement: 0.5", low=0.,
+                           high=1.)
+    ce_weight:float= param(0.5, "weight of the cross entropy beside the triplet loss", r"\lambda",
+                           "Dual-Refinement: 0.5", low=0.)
     mu:float       = param(0.1, "weight of the spread-out loss", r"\mu", "Dual-Refinement: 0.1", low=0.)
     spread_margin:float=param(0.35, "margin of the spread-out loss", "m", "Dual-Refinement: 0.35", low=0., high=2.)
     spread_k:int   = param(6, "nearest images that are positives of it", "k", "Dual-Refinement: 6", low=1)
-    negatives:str  = param(None, "images that are pushed away: all others, or all but the least similar", source="Dual-Refinement's paper: all", choices=("all", "released"))
-    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "Dual-Refinement: 0.0016", low=1e-6, high=1.)
+    negatives:str  = param(None, "images that are pushed away: all others, or all but the least similar",
+                           source="Dual-Refinement's paper: all", choices=("all", "released"))
+    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho",
+                           "Dual-Refinement: 0.0016", low=1e-6, high=1.)
     min_samples:int= param(4, "images within ε, itself included, that make a core", source="Dual-Refinement: 4", low=1)
-    k1:int         = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "Dual-Refinement: 20", low=2)
+    k1:int         = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "Dual-Refinement: 20",
+                           low=2)
     k2:int         = param(6, "neighbours averaged in its query expansion", "k_2", "Dual-Refinement: 6", low=1)
-    decay:float    = param(0.1, "factor on the rate in the second half of the epochs", source="Dual-Refinement: 0.1", low=1e-6, high=1.)
+    decay:float    = param(0.1, "factor on the rate in the second half of the epochs", source="Dual-Refinement: 0.1",
+                           low=1e-6, high=1.)
 
 RULES["R"] = lambda p: 5 if "market" in p["target"] else 2
 
@@ -54,9 +61,12 @@ def density_labels(
     "DBSCAN's clusters; none, or an ε that reaches pairs without a common neighbour, is a RunError."
     D = jaccard_distance(x, k1, k2, sparse=True)
     eps = eps or mean_of_smallest(D, np.zeros(len(x), np.float32), rho, 0.)
-    if eps >= 1: raise RunError(f"ε = {eps:.3f} reaches pairs that share no neighbour: lower rho = {rho}, or train stage 1 longer.")
+    if eps >= 1:
+        raise RunError(f"ε = {eps:.3f} reaches pairs that share no neighbour: lower rho = {rho}, or train stage 1 "
+                       "longer.")
     labels = dbscan(D, eps, min_samples)
-    if labels.max() < 0: raise RunError(f"DBSCAN with ε = {eps:.3f} finds no cluster: raise rho = {rho}, or lower min_samples.")
+    if labels.max() < 0:
+        raise RunError(f"DBSCAN with ε = {eps:.3f} finds no cluster: raise rho = {rho}, or lower min_samples.")
     return labels, eps
 
 # %% ../../nbs/methods/38_dual_refinement.ipynb #f7629c51
@@ -119,9 +129,9 @@ class DualRefinement(Method):
         n, C = known.n_images, self.net.channels
         self.classifier = nn.Linear(C, n, bias=False)
         nn.init.zeros_(self.classifier.weight)                                             # labels come with centroids
-        self.memory = nn.Parameter(torch.zeros(n, C), requires_grad=cfg.mu > 0)            # E, the features of the first epoch
+        self.memory = nn.Parameter(torch.zeros(n, C), requires_grad=cfg.mu > 0)   # E, the features of the first epoch
         self.register_buffer("filled", torch.tensor(False))
-        self.register_buffer("eps", torch.tensor(0.))                                      # 0 until the first epoch has set it
+        self.register_buffer("eps", torch.tensor(0.))   # 0 until the first epoch has set it
         self.register_buffer("classes", torch.tensor(0))
         self.register_buffer("refined", torch.full((n,), -1, dtype=torch.int64))
     @property
@@ -182,8 +192,12 @@ def forward(self:DualRefinement, batches, step) -> dict:
         f, z = F.normalize(b), self.classifier(b)[:, :self.classes]
         terms = {}
         for name, share, y in (("", 1 - cfg.alpha, batch.labels), (" refined", cfg.alpha, self.refined[rows])):
-            if share: terms |= {f"cls{name}": share*cfg.ce_weight*cross_entropy(z, y, cfg.smoothing), f"tri{name}": share*self.triplet(f, y)}
-        if cfg.mu: terms["spread"] = cfg.mu*spread_loss(f, self.memory, rows, cfg.spread_margin, cfg.spread_k, cfg.negatives == "all")
+            if share:
+                terms |= {f"cls{name}": share*cfg.ce_weight*cross_entropy(z, y, cfg.smoothing),
+                          f"tri{name}": share*self.triplet(f, y)}
+        if cfg.mu:
+            terms["spread"] = cfg.mu*spread_loss(f, self.memory, rows, cfg.spread_margin, cfg.spread_k,
+                cfg.negatives == "all")
         return terms
 
 @patch
@@ -205,8 +219,10 @@ def oracle_values(
         found |= {f"scores_{R}": scores.numpy(), f"refined_{R}": scores.argmax(1).numpy()}
     found |= {"pairs_coarse": pair_scores(truth, coarse), "pairs_refined_R2": pair_scores(truth, found["refined_R2"])}
     inputs, memory = (tensor(f"spread_{k}").requires_grad_() for k in ("inputs", "memory"))
-    rows, margin, k = torch.from_numpy(np.array(arrays["spread_rows"])), float(arrays["spread_margin"]), int(arrays["spread_k"])
+    rows, margin, k = (torch.from_numpy(np.array(arrays["spread_rows"])),
+                       float(arrays["spread_margin"]), int(arrays["spread_k"]))
     loss = spread_loss(inputs, memory, rows, margin, k, least=False)
     loss.backward()
-    return found | {"spread_released": loss.item(), "spread_released_grad_inputs": inputs.grad.numpy(), "spread_released_grad_memory": memory.grad.numpy(),
+    return found | {"spread_released": loss.item(), "spread_released_grad_inputs": inputs.grad.numpy(),
+                    "spread_released_grad_memory": memory.grad.numpy(),
                     "spread_all_negatives": spread_loss(inputs, memory, rows, margin, k).item()}

@@ -26,15 +26,22 @@ from ..teacher import make_teacher, update_teacher
 @dataclass(frozen=True)
 class Params:
     "What GLT adds to the core's parameters."
-    omega:float   = param(None, "momentum of the teacher, after a warm-up", r"\omega", "GLT: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
+    omega:float   = param(None, "momentum of the teacher, after a warm-up", r"\omega",
+                          "GLT: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
     groups:int    = param(3, "sets of labels, each with a head", "L", "GLT: 3", low=1, high=9)
-    spacing:float = param(1/7, "difference between the sizes of two groups, as a share of M", source="GLT's script: 600, 700, 800", low=0., high=0.2)
+    spacing:float = param(1/7, "difference between the sizes of two groups, as a share of M",
+                          source="GLT's script: 600, 700, 800", low=0., high=0.2)
     power:float   = param(25., "how sharp the transport is", r"\lambda", "GLT: 25", low=0.1, high=1000.)
-    tolerance:float=param(0.01, "change of all scalings at which the transport is found", source="GLT's code: 0.01", low=1e-9, high=10.)
-    relabel:str   = param("transport", "labels after the first epoch: moved, or kept", source="GLT: transport", choices=("transport", "keep"))
-    dropout:float = param(0.2, "share of the features between neck and heads that are dropped", source="GLT's script: 0.2", low=0., high=0.95)
-    form:str      = param(None, "losses of all heads, or as released", source="see the table above", choices=("intended", "released"))
-    schedule:str  = param("constant", "the rate, or its decay in the script's last round", source="ours: constant", choices=("constant", "released"))
+    tolerance:float=param(0.01, "change of all scalings at which the transport is found", source="GLT's code: 0.01",
+                          low=1e-9, high=10.)
+    relabel:str   = param("transport", "labels after the first epoch: moved, or kept", source="GLT: transport",
+                          choices=("transport", "keep"))
+    dropout:float = param(0.2, "share of the features between neck and heads that are dropped",
+                          source="GLT's script: 0.2", low=0., high=0.95)
+    form:str      = param(None, "losses of all heads, or as released", source="see the table above",
+                          choices=("intended", "released"))
+    schedule:str  = param("constant", "the rate, or its decay in the script's last round", source="ours: constant",
+                          choices=("constant", "released"))
 
 # %% ../../nbs/methods/37_glt.ipynb #1da81e59
 def transfer(
@@ -71,9 +78,12 @@ def glt_terms(
     form:str         # "intended" or "released"
 ) -> dict:           # {term: weighted scalar}
     "Cross entropies and triplet losses of the groups."
-    if form == "released": return {"cls 1": cross_entropy(logits[0], labels[0], 0.), "tri 2": softmax_triplet(f, labels[min(1, len(labels) - 1)])}
+    if form == "released":
+        return {"cls 1": cross_entropy(logits[0], labels[0], 0.),
+                "tri 2": softmax_triplet(f, labels[min(1, len(labels) - 1)])}
     L = len(labels)
-    return ({f"cls {l}": cross_entropy(z, y, smoothing)/L for l, (z, y) in enumerate(zip(logits, labels, strict=True), 1)} |
+    return ({f"cls {l}": cross_entropy(z, y, smoothing)/L for l, (z, y) in enumerate(zip(logits, labels, strict=True),
+        1)} |
             {f"tri {l}": softmax_triplet(f, y, whole_anchors(y))/L for l, y in enumerate(labels, 1)})
 
 # %% ../../nbs/methods/37_glt.ipynb #b8021002
@@ -86,13 +96,17 @@ def oracle_values(
         prob, power = torch.from_numpy(arrays[f"prob_{x}"]), float(arrays["power"])
         labels, plan, steps = transfer(prob.log(), power, float(arrays["tolerance"]))
         at_rest, end, _ = transfer(prob.log(), power, 1e-12)
-        found |= {f"labels_{x}": labels, f"plan_{x}": plan.exp().numpy(), f"steps_{x}": steps, f"converged_labels_{x}": at_rest,
-                  f"converged_plan_{x}": end.exp().numpy(), f"prob_of_features_{x}": head_log_prob(arrays[f"features_{x}"], arrays[f"classifier_{x}"]).exp().numpy()}
+        found |= {f"labels_{x}": labels, f"plan_{x}": plan.exp().numpy(), f"steps_{x}": steps,
+                  f"converged_labels_{x}": at_rest,
+                  f"converged_plan_{x}": end.exp().numpy(),
+                  f"prob_of_features_{x}": head_log_prob(arrays[f"features_{x}"],
+                      arrays[f"classifier_{x}"]).exp().numpy()}
     f, z = (torch.from_numpy(arrays[k]).double().requires_grad_() for k in ("feats", "logits"))
     terms = glt_terms(f, [z], [torch.from_numpy(arrays[f"labels_head_{l}"]) for l in (1, 2)], 0.1, "released")
     total = sum(terms.values())
     grads = torch.autograd.grad(total, (f, z))
-    return found | dict(ce=terms["cls 1"].item(), tri=terms["tri 2"].item(), total=total.item(), grad_total_feats=grads[0].numpy(), grad_total_logits=grads[1].numpy())
+    return found | dict(ce=terms["cls 1"].item(), tri=terms["tri 2"].item(), total=total.item(),
+                        grad_total_feats=grads[0].numpy(), grad_total_logits=grads[1].numpy())
 
 # %% ../../nbs/methods/37_glt.ipynb #e05ebc71
 class GLT(Method):
@@ -100,7 +114,8 @@ class GLT(Method):
     Params = Params
     profiles = {"paper": dict(form="intended"), "released": dict(form="released")}
     cards = {"glt": Card("GLT", "CVPR 2021", "GLT", "#aa3377", 14, needs=("M",), headline="neck",
-                         reimplemented="the released script trains one of three heads; here all whose labels move are trained, their mean loss, in one round",
+                         reimplemented="the released script trains one of three heads; here all whose labels move are "
+                                       "trained, their mean loss, in one round",
                          variants={"GLT, labels kept": dict(relabel="keep")})}
     def __init__(self,
         cfg,         # a resolved configuration
@@ -115,12 +130,13 @@ class GLT(Method):
             self.student.classifier.weight.data.normal_(std=0.001, generator=gen)
         self.teacher = make_teacher(self.student)
         self.register_buffer("labels", torch.full((cfg.groups, known.n_images), -1, dtype=torch.int64)) # of each group
-        self.register_buffer("moved", torch.zeros(cfg.groups))                                          # share of labels that the last transfer changed
+        self.register_buffer("moved", torch.zeros(cfg.groups))   # share of labels that the last transfer changed
     @classmethod
     def check(cls, cfg, known):
         "The largest group must not exceed the images."
         if (most := max(group_sizes(cfg.M, cfg.groups, cfg.spacing))) > known.n_images:
-            raise RunError(f"M = {cfg.M} makes a group of {most} clusters, more than the {known.n_images} target images: choose a smaller M.")
+            raise RunError(f"M = {cfg.M} makes a group of {most} clusters, more than the {known.n_images} target "
+                           "images: choose a smaller M.")
     @property
     def network(self): return self.teacher.net
     @property
@@ -146,7 +162,8 @@ def refine(self:GLT, feats) -> dict: return {"P0": unit(feats["P0"])}
 @patch
 def group_labels(self:GLT, l, x, epoch) -> np.ndarray:
     "Labels (N,) of group `l`: by k-means in the first epoch, by transport in the others."
-    if epoch == 0: return kmeans(x, self.sizes[l], seed=keyed_seed(self.cfg.seed, "kmeans", epoch, f"group {l}") % 2**31).labels
+    if epoch == 0:
+        return kmeans(x, self.sizes[l], seed=keyed_seed(self.cfg.seed, "kmeans", epoch, f"group {l}") % 2**31).labels
     weight = self.teacher.classifier.weight
     log_prob = head_log_prob(x.to(weight.device), weight.split(self.sizes)[l])
     return transfer(log_prob, self.cfg.power, self.cfg.tolerance)[0]
@@ -156,7 +173,8 @@ def group_labels(self:GLT, l, x, epoch) -> np.ndarray:
 def label(self:GLT, feats, epoch) -> dict:
     "{P0: labels (N,) of the middle group}; those of all groups go into the buffer `labels`."
     def job(l): return lambda: self.group_labels(l, feats["P0"], epoch)
-    found = torch.from_numpy(np.stack([*share_out({l: job(l) for l in range(self.cfg.groups)}).values()])).to(self.labels.device)
+    found = torch.from_numpy(np.stack([*share_out({l: job(l)
+        for l in range(self.cfg.groups)}).values()])).to(self.labels.device)
     self.moved.copy_((found != self.labels).float().mean(1)); self.labels.copy_(found)
     return {"P0": self.labels[self.drawn].cpu().numpy()}
 
@@ -181,7 +199,8 @@ def forward(self:GLT, batches, step) -> dict:
     f, g = self.student(batch.images)
     with torch.autocast(batch.images.device.type, enabled=False):
         z = self.student.classifier(keyed_dropout(g, cfg.dropout, cfg.seed, "dropout", step))
-        return glt_terms(f, z.split(self.sizes, 1), self.labels[:, batch.index.to(self.labels.device)], cfg.smoothing, cfg.form)
+        return glt_terms(f, z.split(self.sizes, 1), self.labels[:, batch.index.to(self.labels.device)], cfg.smoothing,
+                         cfg.form)
 
 @patch
 def after_step(self:GLT, step):

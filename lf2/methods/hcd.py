@@ -30,17 +30,25 @@ from ..processes import gathered, share_out
 @dataclass(frozen=True)
 class Params:
     "What HCD adds to the core's parameters."
-    start:str      = param("source", "from stage 1, or from `weights` (ImageNet, or scratch) without it", source="HCD: ImageNet", choices=("source", "weights"))
-    splits:str     = param(None, "density peaks as meant, or as released", source="HCD's paper: meant", choices=("meant", "released"))
-    first_online:int=param(1, "epoch, counted from 0, from which labels change; beyond the last: never", source="HCD: 1", low=0)
-    threshold:float= param(0.25, "least propagated score of a neighbour whose label is taken, or joined", source="HCD: 0.25", low=0.)
+    start:str      = param("source", "from stage 1, or from `weights` (ImageNet, or scratch) without it",
+                           source="HCD: ImageNet", choices=("source", "weights"))
+    splits:str     = param(None, "density peaks as meant, or as released", source="HCD's paper: meant",
+                           choices=("meant", "released"))
+    first_online:int=param(1, "epoch, counted from 0, from which labels change; beyond the last: never",
+                           source="HCD: 1", low=0)
+    threshold:float= param(0.25, "least propagated score of a neighbour whose label is taken, or joined",
+                           source="HCD: 0.25", low=0.)
     similarity:float=param(0.45, "least cosine similarity of an edge", source="HCD: 0.45", low=-1., high=1.)
-    spread:float   = param(0.99, "share of a score that goes on to neighbours", r"\alpha", "HCD: 0.99", low=0., high=0.999)
-    neighbours:int = param(64, "nearest rows of the memory that an image looks at, itself included", "k", "HCD: 64", low=3)
+    spread:float   = param(0.99, "share of a score that goes on to neighbours", r"\alpha", "HCD: 0.99", low=0.,
+                           high=0.999)
+    neighbours:int = param(64, "nearest rows of the memory that an image looks at, itself included", "k", "HCD: 64",
+                           low=3)
     tau:float      = param(0.05, "temperature of the memory loss", r"\tau", "HCD: 0.05", low=1e-3)
     memory_momentum:float=param(0.2, "share of the old row in the memory's update", source="HCD: 0.2", low=0., high=1.)
-    eps:float      = param(None, "DBSCAN's radius in Jaccard distance; 0: from ρ", r"\varepsilon", "HCD: 0.6", low=0., high=0.99)
-    rho:float      = param(None, "share of the closest pairs whose mean distance is ε, where eps = 0", r"\rho", "SSG: 0.0016", low=1e-6, high=1.)
+    eps:float      = param(None, "DBSCAN's radius in Jaccard distance; 0: from ρ", r"\varepsilon", "HCD: 0.6", low=0.,
+                           high=0.99)
+    rho:float      = param(None, "share of the closest pairs whose mean distance is ε, where eps = 0", r"\rho",
+                           "SSG: 0.0016", low=1e-6, high=1.)
     min_samples:int= param(3, "images within ε, itself included, that make a core", source="HCD: 3", low=1)
     k1:int         = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "HCD: 20", low=2)
     k2:int         = param(6, "neighbours averaged in its query expansion", "k_2", "HCD: 6", low=1)
@@ -94,7 +102,8 @@ def group_means(
 ) -> tuple:              # sorted labels (m,), means (m, d)
     "Mean row of every label, not scaled."
     names, column = labels.unique(return_inverse=True)
-    return names, torch.zeros(len(names), V.shape[1], dtype=V.dtype, device=V.device).index_add_(0, column, V)/column.bincount()[:, None]
+    return names, torch.zeros(len(names), V.shape[1], dtype=V.dtype, device=V.device).index_add_(0, column,
+        V)/column.bincount()[:, None]
 
 def nearest_of_each(
     labels:torch.Tensor  # (B, k) of the nodes
@@ -105,7 +114,8 @@ def nearest_of_each(
     return (~same.any(2)).index_fill(1, torch.tensor([0], device=labels.device), False)
 
 def group_scores(V, labels, near, G, alpha, similarity, n=30):
-    "(B, k): score of each neighbour's label for node 0, at the nearest of that label; elsewhere 0. near: (B, k) rows of V."
+    """(B, k): score of each neighbour's label for node 0, at the nearest of that label; elsewhere 0. near: (B, k) rows
+    of V."""
     names, means = group_means(V, labels)
     told = labels[near]
     nodes = means[torch.searchsorted(names, told)]
@@ -128,7 +138,8 @@ def density_peaks(
     denser = rho > rho[:, None]
     h = torch.where(denser.any(1), G.masked_fill(~denser, -torch.inf).amax(1), -1.)
     kept = (((h > low) & (h < high)) | ~denser.any(1)).nonzero()[:, 0]
-    ranked = h[kept].abs().argsort(dim=0, descending=True, stable=True) if order == "most" else h[kept].argsort(dim=0, stable=True)
+    ranked = h[kept].abs().argsort(dim=0, descending=True, stable=True) if order == "most" else h[kept].argsort(dim=0,
+        stable=True)
     return rho, h, ranked[:most] if released else kept[ranked[:most]]
 
 def follow_peaks(
@@ -190,7 +201,8 @@ def joined(
 
 # %% ../../nbs/methods/39_hcd.ipynb #d7062143
 def merge_pairs(scores, told, own, allowed, threshold):
-    "[(own label, joined label)] of a batch: scores above the threshold that are allowed, where the best label is among them."
+    """[(own label, joined label)] of a batch: scores above the threshold that are allowed, where the best label is
+    among them."""
     good, best, pairs = (scores > threshold) & allowed, scores.argmax(1), []
     for b in good.gather(1, best[:, None])[:, 0].nonzero()[:, 0].tolist():
         pairs += [(own[b].item(), label) for label in told[b][good[b]].tolist()]
@@ -200,7 +212,8 @@ def split_subs(V, sub, rows, alpha, splits):
     "Sub-clusters of `rows` fall apart, in place; a part is named by its anchor."
     for i in rows.tolist():
         members = (sub == sub[i]).nonzero()[:, 0]
-        if len(members) > 4 and (to := split_group(V[members], alpha, splits, True)) is not None: sub[members] = members[to]
+        if len(members) > 4 and (to := split_group(V[members], alpha, splits, True)) is not None:
+            sub[members] = members[to]
 
 def split_clusters(names, means, sub, cluster, rows, fresh, alpha, splits):
     "Clusters of `rows` fall apart between their sub-clusters, in place, with fresh numbers."
@@ -230,14 +243,17 @@ def relabel(
     score, best = point_scores(G, alpha, similarity).max(1)
     to = near.gather(1, best[:, None])[:, 0]
     good = (score > threshold) & (best < 20) & (to >= people)
-    for i, j in ends_of_chains(dict(zip(rows[good].tolist(), to[good].tolist(), strict=True))).items(): sub[i], cluster[i] = sub[j], cluster[j]
+    for i, j in ends_of_chains(dict(zip(rows[good].tolist(), to[good].tolist(), strict=True))).items():
+        sub[i], cluster[i] = sub[j], cluster[j]
     split_subs(V, sub, rows, alpha, splits)
     names, means = group_means(V, sub)
-    pairs = merge_pairs(group_scores(V, sub, near, G, alpha, similarity), sub[near], sub[rows], cluster[near] == cluster[rows][:, None], threshold)
+    pairs = merge_pairs(group_scores(V, sub, near, G, alpha, similarity), sub[near], sub[rows],
+                        cluster[near] == cluster[rows][:, None], threshold)
     sub = joined(sub, pairs)
     fresh = split_clusters(names, means, sub, cluster, rows, fresh, alpha, splits)
     told = cluster[near]
-    pairs = merge_pairs(group_scores(V, cluster, near, G, alpha, similarity), told, cluster[rows], told >= people, threshold)
+    pairs = merge_pairs(group_scores(V, cluster, near, G, alpha, similarity), told, cluster[rows], told >= people,
+                        threshold)
     return sub, joined(cluster, pairs), fresh
 
 # %% ../../nbs/methods/39_hcd.ipynb #d2c5d21f
@@ -283,7 +299,8 @@ class HCD(Method):
     Params, profiles = Params, {"paper": dict(splits="meant"), "released": dict(splits="released")}
     source_stream, together, keeps_optimiser = True, True, True
     cards = {"hcd": Card("HCD", "ICCV 2021", "HCD", "#ee7733", 21, headline="neck",
-        variants={"HCD, first labels kept": dict(first_online=10**6), "HCD, no source model": dict(start="weights"), "HCD, splits as released": dict(splits="released")})}
+        variants={"HCD, first labels kept": dict(first_online=10**6), "HCD, no source model": dict(start="weights"),
+                  "HCD, splits as released": dict(splits="released")})}
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
         self.net = domain_bn(equip(nets[0], pooling="gem"), ("target", "source"))
@@ -294,7 +311,7 @@ class HCD(Method):
         self.register_buffer("cluster", torch.arange(size))                      # L¹
         self.register_buffer("fresh", torch.tensor(size))
         self.register_buffer("begun", torch.tensor(False))
-        self.seen = None                                                         # of a batch, between forward and after_step
+        self.seen = None   # of a batch, between forward and after_step
     @classmethod
     def starts(cls, cfg): return [Start(cfg.arch, cfg.seed, cfg.start == "source")]
     @property
@@ -373,7 +390,8 @@ def forward(self:HCD, batches, step) -> dict:
     self.seen = gathered(f.detach()), gathered(rows)
     ends = f.split([len(source.images), len(target.images)])
     labels = self.cluster[rows].split([len(e) for e in ends])
-    losses = [grouped_memory_loss(e, self.memory, self.cluster, y, self.cfg.tau) for e, y in zip(ends, labels, strict=True)]
+    losses = [grouped_memory_loss(e, self.memory, self.cluster, y, self.cfg.tau)
+              for e, y in zip(ends, labels, strict=True)]
     return dict(zip(("source", "target"), losses, strict=True))
 
 @patch
@@ -386,7 +404,8 @@ def after_step(self:HCD, step):
     rows = rows[rows >= self.people].unique()
     close = (self.memory[rows] @ self.memory.T).scatter(1, rows[:, None], 2.)
     near = close.topk(min(cfg.neighbours, len(self.memory)), 1).indices
-    sub, cluster, fresh = relabel(self.memory, self.sub, self.cluster, rows, near, self.people, self.fresh.item(), cfg.spread, cfg.threshold, cfg.similarity, cfg.splits)
+    sub, cluster, fresh = relabel(self.memory, self.sub, self.cluster, rows, near, self.people, self.fresh.item(),
+                                  cfg.spread, cfg.threshold, cfg.similarity, cfg.splits)
     self.sub.copy_(sub); self.cluster.copy_(cluster); self.fresh.fill_(fresh)
 
 @patch
@@ -401,8 +420,10 @@ def oracle_values(
 ) -> dict:
     "Every reference value of HCD, by name, from the input arrays."
     def t(name): return torch.from_numpy(np.array(arrays[name]))
-    V, rows, near, sub, cluster = t("features").double(), t("batch"), t("neighbours"), t("sub_labels"), t("cluster_labels")
-    alpha, threshold, similarity, people = (float(arrays[k]) for k in ("alpha", "threshold", "similarity", "source_classes"))
+    V, rows, near, sub, cluster = (t("features").double(), t("batch"), t("neighbours"),
+                                   t("sub_labels"), t("cluster_labels"))
+    alpha, threshold, similarity, people = (float(arrays[k])
+                                            for k in ("alpha", "threshold", "similarity", "source_classes"))
     n, nodes = int(arrays["mutual_cluster"]), V[near]
     G = nodes @ nodes.transpose(1, 2)
     names, means = group_means(V, cluster)
@@ -414,15 +435,20 @@ def oracle_values(
     found = {"point_scores": point_scores(G, alpha, similarity, int(arrays["mutual_point"])), "point_W0": G[0],
              "cluster_means": V.new_zeros(int(names.max()) + 1, V.shape[1]).index_copy_(0, names, means),
              "cluster_scores": V.new_zeros(len(rows), len(V)).scatter_add_(1, cluster[near], scores),
-             "split_sub_labels": split_sub, "split_cluster_labels": split_cluster, "step_sub_labels": whole[0], "step_cluster_labels": whole[1]}
-    return {k: v.numpy() for k, v in found.items()} | oracle_peaks(t("peak_features").double(), alpha) | oracle_memory(arrays, V, rows, cluster)
+             "split_sub_labels": split_sub, "split_cluster_labels": split_cluster, "step_sub_labels": whole[0],
+             "step_cluster_labels": whole[1]}
+    return {k: v.numpy() for k, v in found.items()} | oracle_peaks(t("peak_features").double(),
+        alpha) | oracle_memory(arrays, V, rows, cluster)
 
 def oracle_peaks(feats, alpha) -> dict:
     "Density peaks of one group, at the sub level."
     G = feats @ feats.T
     (rho, h, released), (*_, meant) = density_peaks(G, True, "most"), density_peaks(G, False, "most")
-    labels = {name: a[follow_peaks(G, a, alpha, True, True)] for name, a in (("peak_labels", released), ("peak_labels_meant", meant))}
-    return {k: v.numpy() for k, v in ({"peak_density": rho, "peak_higher_similarity": h, "peak_anchors_released": released, "peak_anchors_meant": meant} | labels).items()}
+    labels = {name: a[follow_peaks(G, a, alpha, True, True)]
+              for name, a in (("peak_labels", released), ("peak_labels_meant", meant))}
+    return {k: v.numpy()
+            for k, v in ({"peak_density": rho, "peak_higher_similarity": h, "peak_anchors_released": released,
+                          "peak_anchors_meant": meant} | labels).items()}
 
 def oracle_memory(arrays, V, rows, cluster) -> dict:
     "Loss, gradient and update of the memory."

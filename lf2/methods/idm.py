@@ -30,21 +30,29 @@ from ..processes import gathered, share_out
 @dataclass(frozen=True)
 class Params:
     "What IDM adds to the core's parameters."
-    start:str      = param("source", "from stage 1, or from `weights` (ImageNet, or scratch) without it", source="IDM: ImageNet", choices=("source", "weights"))
-    mix_after:str  = param(None, "stage of the backbone behind which source and target are mixed", source="IDM: the stem")
-    mu1:float      = param(0.7, "share of the bridge loss on predictions; the cross entropy has the rest", r"\mu_1", "IDM: 0.7", low=0., high=1.)
+    start:str      = param("source", "from stage 1, or from `weights` (ImageNet, or scratch) without it",
+                           source="IDM: ImageNet", choices=("source", "weights"))
+    mix_after:str  = param(None, "stage of the backbone behind which source and target are mixed",
+                           source="IDM: the stem")
+    mu1:float      = param(0.7, "share of the bridge loss on predictions; the cross entropy has the rest", r"\mu_1",
+                           "IDM: 0.7", low=0., high=1.)
     mu2:float      = param(0.1, "weight of the bridge loss on features", r"\mu_2", "IDM: 0.1", low=0.)
     mu3:float      = param(1.0, "weight of the diversity of the mixing factors", r"\mu_3", "IDM: 1", low=0.)
-    queue:str      = param("keep", "cross-batch memory: with labels of earlier clusterings, without, or none", source="IDM: keep", choices=("keep", "drop", "none"))
-    eps:float      = param(None, "DBSCAN's radius in Jaccard distance; 0: from ρ, in every epoch", r"\varepsilon", "IDM: 0.6", low=0., high=0.99)
-    rho:float      = param(None, "share of the closest pairs whose mean distance is ε, where eps = 0", r"\rho", "SSG: 0.0016", low=1e-6, high=1.)
+    queue:str      = param("keep", "cross-batch memory: with labels of earlier clusterings, without, or none",
+                           source="IDM: keep", choices=("keep", "drop", "none"))
+    eps:float      = param(None, "DBSCAN's radius in Jaccard distance; 0: from ρ, in every epoch", r"\varepsilon",
+                           "IDM: 0.6", low=0., high=0.99)
+    rho:float      = param(None, "share of the closest pairs whose mean distance is ε, where eps = 0", r"\rho",
+                           "SSG: 0.0016", low=1e-6, high=1.)
     min_samples:int= param(4, "images within ε, itself included, that make a core", source="IDM: 4", low=1)
     k1:int         = param(30, "neighbours that encode an image in the Jaccard distance", "k_1", "IDM: 30", low=2)
     k2:int         = param(6, "neighbours averaged in its query expansion", "k_2", "IDM: 6", low=1)
 
-STEMS = {"small": "relu", "resnet": "maxpool", "resnext": "maxpool", "wide_resnet": "maxpool", "densenet": "features.pool0", "inception": "maxpool1"}
+STEMS = {"small": "relu", "resnet": "maxpool", "resnext": "maxpool", "wide_resnet": "maxpool",
+         "densenet": "features.pool0", "inception": "maxpool1"}
 RULES["eps"] = lambda p: 0. if p["arch"] == "small" else 0.6
-RULES["mix_after"] = lambda p: next((stage for name, stage in STEMS.items() if p["arch"].startswith(name)), "features.0")
+RULES["mix_after"] = lambda p: next((stage for name, stage in STEMS.items() if p["arch"].startswith(name)),
+                                    "features.0")
 
 # %% ../../nbs/methods/40_idm.ipynb #5b2f6f24
 class Mixer(nn.Module):
@@ -129,7 +137,8 @@ class IDM(Method):
     Params, profiles = Params, {"paper": {}, "released": {}}
     source_stream, together, keeps_optimiser = True, True, True
     cards = {"idm": Card("IDM", "ICCV 2021", "IDM", "#117733", 22, headline="neck",
-        variants={"IDM, no mixture": dict(mu1=0., mu2=0., mu3=0.), "IDM, no source model": dict(start="weights"), "IDM, no queue": dict(queue="none")})}
+        variants={"IDM, no mixture": dict(mu1=0., mu2=0., mu3=0.), "IDM, no source model": dict(start="weights"),
+                  "IDM, no queue": dict(queue="none")})}
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
         self.net, n, self.people = domain_bn(nets[0], ("target", "source", "mix")), known.n_images, known.source.classes
@@ -153,7 +162,8 @@ class IDM(Method):
     def sampler(self, stream, labels, camids):
         "Fours of each class; clusters that are too few for a batch come again."
         few = labels.max() + 1 < self.cfg.batch//self.cfg.instances
-        return ClusterSampler(labels, camids, self.cfg.batch, self.cfg.instances) if few else super().sampler(stream, labels, camids)
+        return ClusterSampler(labels, camids, self.cfg.batch, self.cfg.instances) if few else super().sampler(stream,
+            labels, camids)
 
 # %% ../../nbs/methods/40_idm.ipynb #8490e017
 @patch
@@ -222,7 +232,8 @@ def ends(self:IDM, x, z, y) -> dict:
 def bridge(self:IDM, x, z, y, lam) -> dict:
     "The three losses of the mixtures."
     cfg, (source, target, mixed) = self.cfg, x
-    return dict(prob=cfg.mu1*bridge_prob(z, *y, lam[:, 0], cfg.smoothing), feat=cfg.mu2*bridge_feat(mixed, source, target, lam),
+    return dict(prob=cfg.mu1*bridge_prob(z, *y, lam[:, 0], cfg.smoothing),
+                feat=cfg.mu2*bridge_feat(mixed, source, target, lam),
                 div=cfg.mu3*diversity(gathered(lam)))
 
 @patch
@@ -240,7 +251,8 @@ def oracle_values(
     def leaf(name): return t(name).double().requires_grad_()
     x, factors = leaf("x"), leaf("factors")
     mixer = Mixer(x.shape[1]).double()
-    mixer.load_state_dict({f"adaptiveFC{i}.{k}": t(f"adaptiveFC{i}_{k}") for i in (1, 2, 3) for k in ("weight", "bias")})
+    mixer.load_state_dict({f"adaptiveFC{i}.{k}": t(f"adaptiveFC{i}_{k}") for i in (1, 2, 3)
+                           for k in ("weight", "bias")})
     mixed, lam = mixer(x)
     (mixed*t("probe")).sum().backward()
     found = {"mixed": mixed, "lam": lam, "grad_x": x.grad, "div": diversity(factors)}
@@ -249,8 +261,10 @@ def oracle_values(
     found["bridge_feat"] = bridge_feat(*ends, factors)
     grads = torch.autograd.grad(found["bridge_feat"], [*ends, factors])
     found |= {f"bridge_feat_grad_{k}": g for k, g in zip(("mix", "s", "t", "lam"), grads, strict=True)}
-    found |= oracle_predictions(leaf("logits"), t("targets"), factors) | oracle_triplets(leaf("tri_feats"), *(t(k) for k in ("tri_labels", "bank_feats", "bank_labels")))
-    return {k: v.detach().numpy() for k, v in (found | oracle_domains(t("bn_x"))).items()} | {"queue_labels": oracle_queue()}
+    found |= oracle_predictions(leaf("logits"), t("targets"), factors) | oracle_triplets(leaf("tri_feats"),
+        *(t(k) for k in ("tri_labels", "bank_feats", "bank_labels")))
+    return {k: v.detach().numpy()
+            for k, v in (found | oracle_domains(t("bn_x"))).items()} | {"queue_labels": oracle_queue()}
 
 def oracle_predictions(z, y, factors) -> dict:
     "Cross entropy of source and target, bridge loss of the mixtures."

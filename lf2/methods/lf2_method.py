@@ -32,44 +32,68 @@ class Params:
     "What LF² and its ablations add to the core's parameters."
     K:int        = param(2, "horizontal parts", "K", "paper: 2", low=1)
     r:int        = param(4, "reduction of FM's perceptron", "r", "paper: 4", low=1)
-    omega:float  = param(None, "momentum of the teacher, Eq. (4)", r"\omega", "paper: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
+    omega:float  = param(None, "momentum of the teacher, Eq. (4)", r"\omega",
+                         "paper: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
     alpha:float  = param(1.0, "weight of the global branch, Eq. (10)", r"\alpha", "paper: 1", low=0.)
     gamma:float  = param(0.5, "weight of a local branch, Eq. (10)", r"\gamma", "paper: 0.5", low=0.)
-    gate:str     = param(None, "form of FM", source="Fig. 3, prose and released code against Eq. (5)", choices=("figure", "equation", "released"))
-    fm_train:str = param(None, "what FM learns from", source="learnable, says the paper, and gives it no loss", choices=("none", "half", "triplet", "align"))
-    fm_bn:str    = param(None, "BN before clustering: FM's by exact statistics of the clustering set; or running ones of training batches, and φ^P0 has one, too", source="not stated; released code: running", choices=("exact", "running"), first="exact")
-    pooling:str  = param(None, "of maps into features, in stage 2", source="paper: GAP", choices=("avg", "avg+max"), first="avg")
-    expert_input:str=param(None, "what an expert reads: the pooled feature, or average and maximum side by side", source="paper: pooled", choices=("pooled", "concat"), first="pooled")
-    triplet:str  = param(None, "triplet loss of the global branch", source="Eq. (9): hinge", choices=("hinge", "softmax"), first="hinge")
-    triplet_at:str=param(None, "what that loss reads: before or behind the neck", source="not stated", choices=("pooled", "neck"), first="pooled")
-    start_from:str=param(None, "what stage 2 takes over from stage 1: the network, or its backbone alone", source="paper: the parameters", choices=("network", "backbone"), first="network")
+    gate:str     = param(None, "form of FM", source="Fig. 3, prose and released code against Eq. (5)",
+                         choices=("figure", "equation", "released"))
+    fm_train:str = param(None, "what FM learns from", source="learnable, says the paper, and gives it no loss",
+                         choices=("none", "half", "triplet", "align"))
+    fm_bn:str    = param(None, "BN before clustering: FM's by exact statistics of the clustering set; or running ones "
+                               "of training batches, and φ^P0 has one, too",
+                               source="not stated; released code: running", choices=("exact", "running"), first="exact")
+    pooling:str  = param(None, "of maps into features, in stage 2", source="paper: GAP", choices=("avg", "avg+max"),
+                         first="avg")
+    expert_input:str=param(None, "what an expert reads: the pooled feature, or average and maximum side by side",
+                           source="paper: pooled", choices=("pooled", "concat"), first="pooled")
+    triplet:str  = param(None, "triplet loss of the global branch", source="Eq. (9): hinge",
+                         choices=("hinge", "softmax"), first="hinge")
+    triplet_at:str=param(None, "what that loss reads: before or behind the neck", source="not stated",
+                         choices=("pooled", "neck"), first="pooled")
+    start_from:str=param(None, "what stage 2 takes over from stage 1: the network, or its backbone alone",
+                         source="paper: the parameters", choices=("network", "backbone"), first="network")
     ema_warmup:bool=param(None, "momentum min(1 − 1/(step + 1), ω) instead of ω", source="Eq. (4): no", first=False)
-    teacher_bn:str=param(None, "the teacher's BN statistics: averaged, copied, or its own from training batches", source="not stated; released code: own", choices=("average", "copy", "own"), first="average")
-    classifier_init:str=param(None, "its rows at the start of an epoch: class means behind the neck, centroids of φ^P0, or kept", source="not stated; released code: centroids", choices=("means", "centroids", "keep"), first="means")
-    clustering:str=param(None, "how pseudo labels are made", source="paper: k-means", choices=("kmeans", "minibatch", "dbscan"), first="kmeans")
-    eps:float    = param(0.6, "DBSCAN's radius in Jaccard distance; a core has 4 images", source="the field's usual", low=0.01, high=0.99, first=0.6)
-    batches:str  = param(None, "a batch for each set of pseudo labels, or one, drawn for the global labels, for all", source="not stated; released code: per-label", choices=("per-label", "shared"), first="per-label")
-    inference:str= param(None, "the headline feature; experts: neck and experts of the teacher, where something trains them", source="paper: concat", choices=("concat", "global", "experts"), first="concat")
+    teacher_bn:str=param(None, "the teacher's BN statistics: averaged, copied, or its own from training batches",
+                         source="not stated; released code: own", choices=("average", "copy", "own"), first="average")
+    classifier_init:str=param(None, "its rows at the start of an epoch: class means behind the neck, centroids of "
+                                    "φ^P0, or kept", source="not stated; released code: centroids",
+                                    choices=("means", "centroids", "keep"), first="means")
+    clustering:str=param(None, "how pseudo labels are made", source="paper: k-means",
+                         choices=("kmeans", "minibatch", "dbscan"), first="kmeans")
+    eps:float    = param(0.6, "DBSCAN's radius in Jaccard distance; a core has 4 images", source="the field's usual",
+                         low=0.01, high=0.99, first=0.6)
+    batches:str  = param(None, "a batch for each set of pseudo labels, or one, drawn for the global labels, for all",
+        source="not stated; released code: per-label", choices=("per-label", "shared"), first="per-label")
+    inference:str= param(None, "the headline feature; experts: neck and experts of the teacher, where something trains "
+                               "them", source="paper: concat", choices=("concat", "global", "experts"), first="concat")
 
 # %% ../../nbs/methods/30_lf2_method.ipynb #30000002
 PROFILES = {"paper": dict(
-    gate="figure", fm_train="none", fm_bn="running", pooling="avg", expert_input="pooled", triplet="hinge", triplet_at="neck",
-    start_from="network", ema_warmup=False, teacher_bn="own", classifier_init="centroids", clustering="kmeans", batches="per-label",
+    gate="figure", fm_train="none", fm_bn="running", pooling="avg", expert_input="pooled", triplet="hinge",
+    triplet_at="neck",
+    start_from="network", ema_warmup=False, teacher_bn="own", classifier_init="centroids", clustering="kmeans",
+    batches="per-label",
     inference="concat")}
-PROFILES["text-only"] = PROFILES["paper"] | dict(fm_train="triplet", fm_bn="exact", triplet_at="pooled", teacher_bn="average", classifier_init="means")
+PROFILES["text-only"] = PROFILES["paper"] | dict(fm_train="triplet", fm_bn="exact", triplet_at="pooled",
+    teacher_bn="average", classifier_init="means")
 PROFILES["released"] = PROFILES["paper"] | dict(
-    gate="released", pooling="avg+max", expert_input="concat", triplet="softmax", start_from="backbone", ema_warmup=True,
+    gate="released", pooling="avg+max", expert_input="concat", triplet="softmax", start_from="backbone",
+    ema_warmup=True,
     clustering="minibatch", inference="experts")
-PROFILES["released-2022-06"] = CORE_PROFILES["released"] | PROFILES["released"] | dict(source_triplet="hinge", expert_input="pooled")
+PROFILES["released-2022-06"] = CORE_PROFILES["released"] | PROFILES["released"] | dict(source_triplet="hinge",
+    expert_input="pooled")
 PROFILES["best-on-syn"] = CORE_PROFILES["text-only"] | PROFILES["text-only"] | dict(clustering="dbscan")
 
 # %% ../../nbs/methods/30_lf2_method.ipynb #86e5bf1c
 def _card(label, reported, colour, order, local, copies, needs=("M",), **more):
     "A card of LF²'s class: where the local features come from, how many streams carry the global labels."
-    return Card(label, reported=reported, colour=colour, order=order, needs=needs, switches=dict(local=local, copies=copies), **more)
+    return Card(label, reported=reported, colour=colour, order=order, needs=needs,
+                switches=dict(local=local, copies=copies), **more)
 
 CARDS = {
-    "lf2":         _card("LF²", "LF² (ours)", "#0072b2", 4, "fused", 1, venue="ICPR 2022", variants={"LF², γ = 0": dict(gamma=0.)}),
+    "lf2":         _card("LF²", "LF² (ours)", "#0072b2", 4, "fused", 1, venue="ICPR 2022",
+                         variants={"LF², γ = 0": dict(gamma=0.)}),
     "lf2-nofm":    _card("LF² w/o FM", "", "#e69f00", 3, "teacher", 1),
     "baseline":    _card("Baseline", "", "#56b4e9", 2, None, 1),
     "baseline-3x": _card("Baseline, three batches", "", "#009e73", 5, None, 3),
@@ -94,13 +118,18 @@ class LF2(Method):
         self.student, self.teacher = self.pair(net)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(cfg.seed, "fusion"))
-            self.fm = FusionModule(net.channels, cfg.K, cfg.r, cfg.gate, cfg.pooling if cfg.pooling != "avg" else None) if self.local == "fused" else None
+            self.fm = FusionModule(net.channels, cfg.K, cfg.r, cfg.gate,
+                                   cfg.pooling if cfg.pooling != "avg" else None) if self.local == "fused" else None
         if self.fm and cfg.fm_train in ("none", "half"): self.fm.requires_grad_(False)
         if self.fm and cfg.fm_train == "half": self.fm.half_open()
-        self.bn_P0 = nn.BatchNorm1d(net.channels).requires_grad_(False) if self.clusters and cfg.fm_bn == "running" else None
+        self.bn_P0 = (nn.BatchNorm1d(net.channels).requires_grad_(False) if self.clusters and cfg.fm_bn == "running"
+                      else None)
         self.classifier = nn.Linear(net.channels, classes, bias=False)
-        if self.local and cfg.batches == "shared": self.register_buffer("parts", torch.full((cfg.K, n_images), -1, dtype=torch.int64)) # labels of each part
-        self.register_buffer("classes", torch.tensor(classes), persistent=cfg.clustering == "dbscan")                                  # rows of the classifier in use
+        # labels of each part
+        if self.local and cfg.batches == "shared":
+            self.register_buffer("parts", torch.full((cfg.K, n_images), -1, dtype=torch.int64))
+        # rows of the classifier in use
+        self.register_buffer("classes", torch.tensor(classes), persistent=cfg.clustering == "dbscan")
         self.trains = self.copies > 0
         parts = range(1, cfg.K + 1) if self.local else range(1, self.copies)
         self.streams = [f"P{j}" for j in range(1 + len(parts))]
@@ -131,7 +160,8 @@ def pair(self:LF2, net) -> tuple:
     if cfg.start_from == "backbone":
         student, teacher = (fresh_heads(net, cfg.seed, "heads", who, **switches) for who in ("student", "teacher"))
         return student, make_teacher(teacher)
-    if cfg.expert_input != net.expert_input: net = fresh_heads(net, cfg.seed, "heads", "student", neck=False, **switches)
+    if cfg.expert_input != net.expert_input:
+        net = fresh_heads(net, cfg.seed, "heads", "student", neck=False, **switches)
     for k, v in switches.items(): setattr(net, k, v)
     return net, make_teacher(net)
 
@@ -142,14 +172,16 @@ def features(self:LF2, x) -> dict:
     "{P0: φ^P0, P1 …: the local or fused features before FM's batch normalisation}, each (B, C)."
     maps = self.teacher(x)
     whole, *local = self.teacher.pooled(maps)
-    if self.local == "fused": local = self.fm.pooled([self.fm.stats(F) for F in stripes(self.student(x), self.cfg.K)], self.fm.stats(maps))
+    if self.local == "fused":
+        local = self.fm.pooled([self.fm.stats(F) for F in stripes(self.student(x), self.cfg.K)], self.fm.stats(maps))
     return {f"P{j}": f for j, f in enumerate([whole, *(local if self.local else [])])}
 
 # %% ../../nbs/methods/30_lf2_method.ipynb #21e14f77
 @patch
 @torch.no_grad()
 def refine(self:LF2, feats) -> dict:
-    "φ^Pj, (N_t, C): the BNs before clustering, FM's by default with the exact statistics of the whole set; that of φ^P0 where it has one."
+    """φ^Pj, (N_t, C): the BNs before clustering, FM's by default with the exact statistics of the whole set; that of
+    φ^P0 where it has one."""
     self.pooled_P0, device, found = feats["P0"], self.classifier.weight.device, dict(feats)
     if self.bn_P0: found["P0"] = self.bn_P0.eval()(feats["P0"].to(device)).cpu()
     if self.fm is None: return found
@@ -162,7 +194,8 @@ def refine(self:LF2, feats) -> dict:
 def label(self:LF2, feats, epoch) -> dict:
     "{stream: pseudo labels (N_t,)} by k-means; the copies of baseline-3x share theirs, `supervised` returns the truth."
     if self.truth is not None: return {"P0": self.truth}
-    found = share_out({s: partial(self.cluster, s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s)) for s, f in feats.items()})
+    found = share_out({s: partial(self.cluster, s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s))
+                       for s, f in feats.items()})
     labels, self.centroids = {s: np.asarray(found.get(s, found["P0"])[0]) for s in self.streams}, found["P0"][1]
     if self.cfg.clustering == "dbscan": self.classes.fill_(int(labels["P0"].max()) + 1)
     if not hasattr(self, "parts"): return labels
@@ -171,27 +204,32 @@ def label(self:LF2, feats, epoch) -> dict:
 
 @patch
 def cluster(self:LF2, stream, x, seed) -> tuple:
-    "Pseudo labels (N_t,) of unit-length features (N_t, C), −1 for DBSCAN's noise; and of P0 the centroids (M, C), else None."
+    """Pseudo labels (N_t,) of unit-length features (N_t, C), −1 for DBSCAN's noise; and of P0 the centroids (M, C),
+    else None."""
     cfg = self.cfg
     if cfg.clustering == "dbscan":
         labels = dbscan(jaccard_distance(x, sparse=True), cfg.eps)
         if labels.max() < 0: raise RunError(f"DBSCAN with eps = {cfg.eps} finds no cluster in {stream}: raise eps.")
         return labels, None
-    found = kmeans(x, cfg.M, seed=seed) if cfg.clustering == "kmeans" else minibatch_kmeans(x, cfg.M, seed, 1500 if stream == "P0" else 900)
+    found = kmeans(x, cfg.M, seed=seed) if cfg.clustering == "kmeans" else minibatch_kmeans(x, cfg.M, seed,
+        1500 if stream == "P0" else 900)
     return found.labels, torch.from_numpy(found.centroids) if stream == "P0" else None
 
 @patch
 def clusterings(self:LF2, labels) -> dict:
     "{P0 … PK: labels (N_t,)}, also those without a stream."
-    return labels | ({s: v.cpu().numpy() for s, v in zip(self.streams[1:], self.parts, strict=True)} if hasattr(self, "parts") else {})
+    return labels | ({s: v.cpu().numpy() for s, v in zip(self.streams[1:], self.parts, strict=True)}
+                     if hasattr(self, "parts") else {})
 
 @patch
 @torch.no_grad()
 def begin_epoch(self:LF2, feats, labels, epoch):
-    "The classifier's rows become the unit-length means of their classes, in the space it reads: behind the teacher's neck."
+    """The classifier's rows become the unit-length means of their classes, in the space it reads: behind the teacher's
+    neck."""
     device, how = self.classifier.weight.device, self.cfg.classifier_init
     if how == "keep": return
-    if how == "centroids" and self.clusters and self.cfg.clustering != "dbscan": return self.classifier.weight.copy_(unit(self.centroids.to(device)))
+    if how == "centroids" and self.clusters and self.cfg.clustering != "dbscan":
+        return self.classifier.weight.copy_(unit(self.centroids.to(device)))
     f, y = unit(self.teacher.neck(self.pooled_P0.to(device))), torch.as_tensor(labels["P0"], device=device)
     sums = torch.zeros(self.classifier.out_features, f.shape[1], device=device).index_add_(0, y[y >= 0], f[y >= 0])
     self.classifier.weight.copy_(unit(sums))
@@ -252,7 +290,8 @@ def teacher_watches(self:LF2) -> bool:
 @patch
 @torch.no_grad()
 def watch(self:LF2, maps, whole):
-    "Statistics from a batch's maps: the teacher's heads where they are its own, the BNs before clustering where they run."
+    """Statistics from a batch's maps: the teacher's heads where they are its own, the BNs before clustering where they
+    run."""
     if self.cfg.teacher_bn == "own":
         pooled = self.teacher.pooled(whole)
         self.teacher.neck(pooled[0])
@@ -266,13 +305,15 @@ def watch(self:LF2, maps, whole):
 @patch
 @torch.no_grad()
 def describe(self:LF2, x) -> dict:
-    "{fm: of each part, what `FusionModule.describe` tells, and how far φ^Pj and f^Pj are spread (1, or 0: collapsed)}, empty without FM."
+    """{fm: of each part, what `FusionModule.describe` tells, and how far φ^Pj and f^Pj are spread (1, or 0:
+    collapsed)}, empty without FM."""
     if self.fm is None: return {}
     maps, whole = self.student(x), self.teacher(x)
     told, pooled = self.fm.describe(list(stripes(maps, self.cfg.K)), whole), self.student.pooled(maps)
     def spread(f): return 1 - unit(f).mean(0).square().sum().item()
     for j in range(1, self.cfg.K + 1):
-        told[f"P{j}"] |= {"spread φ": spread(self.fuse(j, maps, whole)), "spread f": spread(self.student.expert(j, maps, pooled))}
+        told[f"P{j}"] |= {"spread φ": spread(self.fuse(j, maps, whole)),
+                          "spread f": spread(self.student.expert(j, maps, pooled))}
     return dict(fm=told)
 
 # %% ../../nbs/methods/30_lf2_method.ipynb #89e0989c

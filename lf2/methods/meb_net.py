@@ -25,9 +25,12 @@ from ..processes import share_out
 @dataclass(frozen=True)
 class Params(MutualParams):
     "What MEB-Net adds to the core's parameters."
-    clustering:str = param("minibatch", "how features are clustered", source="MEB-Net: mini-batch k-means", choices=("minibatch", "kmeans"))
-    authority:str  = param("scatter", "how much an expert is heard: by its scatter ratio, or all alike", source="MEB-Net: scatter", choices=("scatter", "equal"))
-    archs:str      = param("", "backbones of the three experts, separated by commas; the run's own three times unless told",
+    clustering:str = param("minibatch", "how features are clustered", source="MEB-Net: mini-batch k-means",
+                           choices=("minibatch", "kmeans"))
+    authority:str  = param("scatter", "how much an expert is heard: by its scatter ratio, or all alike",
+                           source="MEB-Net: scatter", choices=("scatter", "equal"))
+    archs:str      = param("", "backbones of the three experts, separated by commas; the run's own three times unless "
+                               "told",
                            source="MEB-Net: densenet121,resnet50,inception_v3")
 
 # %% ../../nbs/methods/34_meb_net.ipynb #e2379205
@@ -48,7 +51,8 @@ def authorities(
 ) -> list:
     "$a_i = n J_i/\\sum_j J_j$; all 1 where a ratio is infinite."
     ratios = np.asarray(ratios, np.float64)
-    return (len(ratios)*ratios/ratios.sum()).tolist() if np.isfinite(ratios).all() and ratios.sum() > 0 else [1.]*len(ratios)
+    return ((len(ratios)*ratios/ratios.sum()).tolist() if np.isfinite(ratios).all() and ratios.sum() > 0
+            else [1.]*len(ratios))
 
 # %% ../../nbs/methods/34_meb_net.ipynb #fa83aa3a
 class MEBNet(MutualTeaching):
@@ -61,13 +65,15 @@ class MEBNet(MutualTeaching):
         width = max(net.channels for net in nets)
         super().__init__(cfg, [equip(net, channels=width if net.channels < width else 0) for net in nets], known)
         self.register_buffer("authority", torch.ones(3))
-        self.register_buffer("own", torch.full((3, known.n_images), -1, dtype=torch.int64))  # each expert's own clusters
+        # each expert's own clusters
+        self.register_buffer("own", torch.full((3, known.n_images), -1, dtype=torch.int64))
     @classmethod
     def check(cls, cfg, known):
         "Three backbones, or none named."
         super().check(cfg, known)
         if cfg.archs and cfg.archs.count(",") != 2:
-            raise RunError(f"archs = {cfg.archs!r} names {cfg.archs.count(',') + 1} of three experts: give three backbones, separated by commas.")
+            raise RunError(f"archs = {cfg.archs!r} names {cfg.archs.count(',') + 1} of three experts: give three "
+                           "backbones, separated by commas.")
     @classmethod
     def starts(cls, cfg):
         "One network for each architecture of `archs`, or three seeds of the run's."
@@ -85,7 +91,9 @@ def refine(self:MEBNet, feats) -> dict:
 def label(self:MEBNet, feats, epoch) -> dict:
     "{P0: pseudo labels (N,)} of the mean features; each expert's own clusters decide its authority."
     cluster = kmeans if self.cfg.clustering == "kmeans" else minibatch_kmeans
-    def job(name): return lambda: cluster(feats[name], self.cfg.M, seed=keyed_seed(self.cfg.seed, "kmeans", epoch, name) % 2**31).labels
+    def job(name):
+        return lambda: cluster(feats[name], self.cfg.M,
+                               seed=keyed_seed(self.cfg.seed, "kmeans", epoch, name) % 2**31).labels
     found = share_out({name: job(name) for name in feats})
     ratios = [scatter_ratio(feats[k], y) for k, y in found.items() if k != "P0"]
     if self.cfg.authority == "scatter": self.authority.copy_(torch.tensor(authorities(ratios)))
@@ -121,7 +129,8 @@ def oracle_values(
         found |= {f"scatter{i}": ratios[-1], f"scatter{i}_float64": ratios[-1]}
     heard = authorities(ratios)
     students, teachers = (oracle_heads(arrays, who, 3) for who in "st")
-    found |= {"scatter_with_noise": scatter_ratio(arrays["x1"], arrays["clusters_with_noise"]), "weights": np.array(heard)/3,
+    found |= {"scatter_with_noise": scatter_ratio(arrays["x1"], arrays["clusters_with_noise"]),
+              "weights": np.array(heard)/3,
               "authority": np.array(heard)} | oracle_hard(arrays, students)
     found |= {"soft_ce": np.array([[soft_cross_entropy(s[1], t[1]).item() for s in students] for t in teachers]),
               "soft_tri": np.array([[soft_triplet(s[0], t[0], y).item() for s in students] for t in teachers])}

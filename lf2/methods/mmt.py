@@ -18,7 +18,8 @@ from torch import nn
 from ..clustering import dbscan, jaccard_distance, kmeans
 from ..config import RULES, RunError, keyed_seed, param
 from ..features import unit
-from ..losses import cross_entropy, distance, hardest, soft_cross_entropy, soft_triplet, softmax_triplet, weighted_cross_entropy
+from ..losses import (cross_entropy, distance, hardest, soft_cross_entropy, soft_triplet, softmax_triplet,
+                        weighted_cross_entropy)
 from ..method import Card, Method, Start, check_clusters
 from .ssg import mean_of_smallest
 from ..network import ReIDNet, full_precision
@@ -29,20 +30,28 @@ from ..teacher import make_teacher, update_teacher
 @dataclass(frozen=True)
 class MutualParams:
     "What mutual teaching adds to the core's parameters, whatever the number of networks."
-    omega:float   = param(None, "momentum of the teachers, after a warm-up", r"\alpha", "MMT: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
-    soft_ce:float = param(0.5, "share of the soft label in the cross entropy; the hard one has the rest", r"\mu_{ce}", "MMT: 0.5", low=0., high=1.)
-    soft_tri:float= param(0.8, "share of the soft label in the triplet loss; the hard one has the rest", r"\mu_{tri}", "MMT: 0.8", low=0., high=1.)
+    omega:float   = param(None, "momentum of the teachers, after a warm-up", r"\alpha",
+                          "MMT: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
+    soft_ce:float = param(0.5, "share of the soft label in the cross entropy; the hard one has the rest", r"\mu_{ce}",
+                          "MMT: 0.5", low=0., high=1.)
+    soft_tri:float= param(0.8, "share of the soft label in the triplet loss; the hard one has the rest", r"\mu_{tri}",
+                          "MMT: 0.8", low=0., high=1.)
 
 @dataclass(frozen=True)
 class Params(MutualParams):
     "What MMT adds to the core's parameters."
-    clustering:str  = param("kmeans", "how pseudo labels are made", source="MMT: k-means, or DBSCAN", choices=("kmeans", "dbscan"))
-    rho:float       = param(None, "share of the closest pairs whose mean distance is DBSCAN's ε", r"\rho", "MMT: 0.0016", low=1e-6, high=1.)
+    clustering:str  = param("kmeans", "how pseudo labels are made", source="MMT: k-means, or DBSCAN",
+                            choices=("kmeans", "dbscan"))
+    rho:float       = param(None, "share of the closest pairs whose mean distance is DBSCAN's ε", r"\rho",
+                            "MMT: 0.0016", low=1e-6, high=1.)
     min_samples:int = param(4, "images within ε, itself included, that make a core", source="MMT: 4", low=1)
-    k1:int          = param(None, "neighbours that encode an image in the Jaccard distance", "k_1", "MMT: 30; a share of it where `scale` keeps a share of the images", low=2)
+    k1:int          = param(None, "neighbours that encode an image in the Jaccard distance", "k_1",
+                            "MMT: 30; a share of it where `scale` keeps a share of the images", low=2)
     k2:int          = param(None, "neighbours averaged in its query expansion", "k_2", "MMT: 6; likewise", low=1)
-    triplet_grad:str= param("both", "which ends of a soft triplet's distances learn", source="MMT: both; OpenUnReID: anchors", choices=("both", "anchors"))
-    smoothing_over:str=param("used", "rows of the classifier that share ε with DBSCAN", source="ours: used; OpenUnReID: all", choices=("used", "all"))
+    triplet_grad:str= param("both", "which ends of a soft triplet's distances learn",
+                            source="MMT: both; OpenUnReID: anchors", choices=("both", "anchors"))
+    smoothing_over:str=param("used", "rows of the classifier that share ε with DBSCAN",
+                             source="ours: used; OpenUnReID: all", choices=("used", "all"))
 
 RULES["k1"] = lambda p: max(2, round(30*(p["scale"] or 1)))
 RULES["k2"] = lambda p: max(1, round(6*(p["scale"] or 1)))
@@ -103,7 +112,8 @@ def anchor_triplet(
 
 # %% ../../nbs/methods/33_mmt.ipynb #c5ceb332
 class Branch(nn.Module):
-    "A network and a classifier without bias: images (B, 3, H, W) → (f, g), before and behind the neck, (B, C) each, float32."
+    """A network and a classifier without bias: images (B, 3, H, W) → (f, g), before and behind the neck, (B, C) each,
+    float32."""
     def __init__(self,
         net:ReIDNet, # from stage 1
         rows:int     # of the classifier
@@ -200,11 +210,14 @@ def label(self:MMT, feats, epoch) -> dict:
 def cluster(self:MMT, x, epoch) -> tuple:
     "Pseudo labels (N,) of the averaged features (N, C), and DBSCAN's ε."
     cfg = self.cfg
-    if cfg.clustering == "kmeans": return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels, 0.
+    if cfg.clustering == "kmeans":
+        return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels, 0.
     D = jaccard_distance(unit(x), cfg.k1, cfg.k2, sparse=True)
     eps = self.eps.item() or mean_of_smallest(D, np.zeros(len(x), np.float32), cfg.rho, 0.)
     labels = dbscan(D, eps, cfg.min_samples)
-    if labels.max() < 0: raise RunError(f"DBSCAN with ε = {eps:.3f} finds no cluster: raise rho = {cfg.rho}, or use clustering='kmeans'.")
+    if labels.max() < 0:
+        raise RunError(f"DBSCAN with ε = {eps:.3f} finds no cluster: raise rho = {cfg.rho}, "
+                       "or use clustering='kmeans'.")
     return labels, eps
 
 # %% ../../nbs/methods/33_mmt.ipynb #98d8fd71
@@ -233,7 +246,8 @@ def logits(self:MutualTeaching, branch, g) -> torch.Tensor:
 def terms(self:MutualTeaching, students, teachers, labels) -> dict:
     "{term: weighted scalar}: each student hears the other students' teachers."
     cfg = self.cfg
-    return mutual_terms(students, others(teachers), labels, cfg.soft_ce, cfg.soft_tri, lambda z, y: cross_entropy(z, y, cfg.smoothing))
+    return mutual_terms(students, others(teachers), labels, cfg.soft_ce, cfg.soft_tri, lambda z,
+                        y: cross_entropy(z, y, cfg.smoothing))
 
 # %% ../../nbs/methods/33_mmt.ipynb #ecaa7038
 @patch
@@ -277,7 +291,8 @@ def oracle_total(terms, students) -> dict:
 
 def oracle_hard(arrays, students) -> dict:
     "ce_1 … and tri_1 … of the students."
-    y, smoothing = torch.from_numpy(np.array(arrays["labels"])), float(arrays["smoothing"]) if "smoothing" in arrays else 0.1
+    y, smoothing = (torch.from_numpy(np.array(arrays["labels"])),
+                    float(arrays["smoothing"]) if "smoothing" in arrays else 0.1)
     return {f"ce_{i}": cross_entropy(z, y, smoothing).item() for i, (_, z) in enumerate(students, 1)} | {
         f"tri_{i}": softmax_triplet(f, y).item() for i, (f, _) in enumerate(students, 1)}
 
@@ -292,18 +307,22 @@ def oracle_values(
     (f_1, z_1), (f_t2, z_t2) = students[0], teachers[1]
     found = oracle_hard(arrays, students)
     for j, (s, t) in enumerate(zip(students, teachers[::-1], strict=True), 1):
-        found |= {f"soft_ce_{j}": soft_cross_entropy(s[1], t[1]).item(), f"soft_tri_{j}": soft_triplet(s[0], t[0], y).item()}
+        found |= {f"soft_ce_{j}": soft_cross_entropy(s[1], t[1]).item(),
+                  f"soft_tri_{j}": soft_triplet(s[0], t[0], y).item()}
     found |= {"grad_soft_ce_1": torch.autograd.grad(soft_cross_entropy(z_1, z_t2), z_1)[0].numpy(),
               "grad_soft_tri_1": torch.autograd.grad(soft_triplet(f_1, f_t2, y), f_1)[0].numpy(),
-              "openunreid_soft_ce_1": soft_cross_entropy(z_1, z_t2).item(), "openunreid_soft_tri_1": anchor_triplet(f_1, f_t2, y).item(),
+              "openunreid_soft_ce_1": soft_cross_entropy(z_1, z_t2).item(),
+              "openunreid_soft_tri_1": anchor_triplet(f_1, f_t2, y).item(),
               "openunreid_grad_soft_tri_1": torch.autograd.grad(anchor_triplet(f_1, f_t2, y), f_1)[0].numpy(),
               "openunreid_ce_1_of_1000": cropped_cross_entropy(z_1, y, smoothing, 1000).item()}
-    terms = mutual_terms(students, others(teachers), y, float(ce), float(tri), lambda z, y: cross_entropy(z, y, smoothing))
+    terms = mutual_terms(students, others(teachers), y, float(ce), float(tri), lambda z,
+                         y: cross_entropy(z, y, smoothing))
     return found | oracle_total(terms, students) | oracle_averages(arrays)
 
 def oracle_averages(arrays) -> dict:
     "The teachers' outputs after an update in which they stand for parameters."
-    def params(who): return nn.ParameterDict({k: torch.from_numpy(np.array(arrays[f"{k}_{who}"])) for k in ("feats", "logits")})
+    def params(who):
+        return nn.ParameterDict({k: torch.from_numpy(np.array(arrays[f"{k}_{who}"])) for k in ("feats", "logits")})
     found = {}
     for i in (1, 2):
         teacher = make_teacher(params(f"t{i}"))

@@ -17,7 +17,8 @@ from ..config import RULES, RunError, keyed_seed, param
 from ..features import unit
 from ..losses import cross_entropy, kl_divergence, soft_triplet
 from ..method import Card
-from .mmt import MutualParams, MutualTeaching, class_means, mutual_terms, oracle_hard, oracle_heads, oracle_total
+from .mmt import (MutualParams, MutualTeaching, class_means, mutual_terms, oracle_hard, oracle_heads,
+                             oracle_total)
 from ..parts import keyed_dropout
 from ..processes import share_out
 
@@ -25,12 +26,17 @@ from ..processes import share_out
 @dataclass(frozen=True)
 class Params(MutualParams):
     "What P²LR adds to the core's parameters."
-    p0:float      = param(None, "share of the images that the first epoch trains on", "p_0", "P²LR: 0.3, into DukeMTMC-reID 0.2", low=0.01, high=1.)
+    p0:float      = param(None, "share of the images that the first epoch trains on", "p_0",
+                          "P²LR: 0.3, into DukeMTMC-reID 0.2", low=0.01, high=1.)
     h:float       = param(1.5, "how much faster the share grows at first", "h", "P²LR's code: 1.5", low=0.01, high=20.)
-    inverse_temperature:float = param(20., "factor of the cosines behind the cluster probabilities", r"1/\tau", "P²LR's code: 20", low=0.1, high=1000.)
-    sure:float    = param(0.99, "probability of its label for an image that is certain", r"\epsilon", "P²LR's code: 0.99", low=0.5, high=0.9999)
-    dropout:float = param(0.5, "share of the features between neck and classifier that are dropped", source="P²LR's script: 0.5", low=0., high=0.95)
-    rounding:str  = param(None, "r_t N to the nearest number of images, or down", source="intended: nearest; released code: floor", choices=("nearest", "floor"))
+    inverse_temperature:float = param(20., "factor of the cosines behind the cluster probabilities", r"1/\tau",
+                                      "P²LR's code: 20", low=0.1, high=1000.)
+    sure:float    = param(0.99, "probability of its label for an image that is certain", r"\epsilon",
+                          "P²LR's code: 0.99", low=0.5, high=0.9999)
+    dropout:float = param(0.5, "share of the features between neck and classifier that are dropped",
+                          source="P²LR's script: 0.5", low=0., high=0.95)
+    rounding:str  = param(None, "r_t N to the nearest number of images, or down",
+                          source="intended: nearest; released code: floor", choices=("nearest", "floor"))
 
 RULES["p0"] = lambda p: 0.2 if "duke" in p["target"] else 0.3
 
@@ -109,13 +115,15 @@ def refine(self:P2LR, feats) -> dict:
 def label(self:P2LR, feats, epoch) -> dict:
     "{P0: pseudo labels (N,)}, −1 for those that are not yet trusted."
     cfg, x = self.cfg, feats["P0"]
-    labels = share_out({"P0": lambda: kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels})["P0"]
+    labels = share_out({"P0": lambda: kmeans(x, cfg.M,
+                                             seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels})["P0"]
     u = uncertainty(x, class_means(x, labels, cfg.M), labels, cfg.inverse_temperature, cfg.sure)
     share = share_used(epoch, cfg.epochs - 1, cfg.p0, cfg.h)
     used, beta = select(u, share, cfg.rounding)
     whole = int((np.bincount(labels[used]) > 1).sum())
     if whole < cfg.batch//cfg.instances:
-        raise RunError(f"{int(used.sum())} of {len(used)} images are used in epoch {epoch+1}, and {whole} clusters have two of them, but a batch needs "
+        raise RunError(f"{int(used.sum())} of {len(used)} images are used in epoch {epoch+1}, and {whole} clusters "
+                       "have two of them, but a batch needs "
                        f"{cfg.batch//cfg.instances}: raise p0 = {cfg.p0}, or lower M or batch.")
     self.whole.copy_(torch.from_numpy(labels)); self.uncertainty.copy_(u); self.limit.copy_(torch.tensor([share, beta]))
     return {"P0": np.where(used, labels, -1)}
@@ -128,16 +136,19 @@ def clusterings(self:P2LR, labels) -> dict:
 # %% ../../nbs/methods/35_p2lr.ipynb #d1f7db14
 @patch
 def read(self:P2LR, branches, views, step) -> list:
-    "(f (B, C), z (B, M)) of each branch and its view; in students and teachers, half of what the classifier reads is dropped."
+    """(f (B, C), z (B, M)) of each branch and its view; in students and teachers, half of what the classifier reads is
+    dropped."""
     who = "student" if branches is self.students else "teacher"
     def dropped(g, i): return keyed_dropout(g, self.cfg.dropout, self.cfg.seed, "dropout", step, f"{who} {i}")
-    return [(f, self.logits(branch, dropped(g, i))) for i, (branch, x) in enumerate(zip(branches, views, strict=True)) for f, g in [branch(x)]]
+    return [(f, self.logits(branch, dropped(g, i))) for i, (branch, x) in enumerate(zip(branches, views, strict=True))
+            for f, g in [branch(x)]]
 
 @patch
 def terms(self:P2LR, students, teachers, labels) -> dict:
     "{term: weighted scalar}: each student hears the mean of the teachers."
     cfg = self.cfg
-    return mutual_terms(students, averaged(teachers), labels, cfg.soft_ce, cfg.soft_tri, lambda z, y: cross_entropy(z, y, cfg.smoothing), divergence)
+    return mutual_terms(students, averaged(teachers), labels, cfg.soft_ce, cfg.soft_tri, lambda z,
+                        y: cross_entropy(z, y, cfg.smoothing), divergence)
 
 @patch
 def describe(self:P2LR, x) -> dict:
@@ -151,12 +162,15 @@ def oracle_values(
 ) -> dict:
     "Every reference value of P²LR, by name, from the input arrays."
     arrays = {k: np.array(v) for k, v in arrays.items()}
-    u = uncertainty(arrays["x"], arrays["centroids"], arrays["pseudo_labels"], float(arrays["temperature_inverse"]), float(arrays["epsilon"])).numpy()
+    u = uncertainty(arrays["x"], arrays["centroids"], arrays["pseudo_labels"], float(arrays["temperature_inverse"]),
+                    float(arrays["epsilon"])).numpy()
     found = dict(uncertainty=u, uncertainty_float64=u)
-    found |= {f"schedule_p0_{p0}_T_{T}": np.array([share_used(t, T, p0) for t in range(T + 1)]) for p0, T in ((0.3, 69), (0.2, 69), (0.3, 9))}
+    found |= {f"schedule_p0_{p0}_T_{T}": np.array([share_used(t, T, p0) for t in range(T + 1)])
+              for p0, T in ((0.3, 69), (0.2, 69), (0.3, 9))}
     for t in (0, 20, 69): found[f"selected_t{t}"], found[f"beta_t{t}"] = select(u, share_used(t, 69, 0.3), "floor")
     y, (students, teachers) = torch.from_numpy(arrays["labels"]), (oracle_heads(arrays, who, 2) for who in "st")
     heard, found = averaged(teachers), found | oracle_hard(arrays, students)
     for j, ((f, z), [(_, f_t, z_t)]) in enumerate(zip(students, heard, strict=True), 1):
         found |= {f"kl_{j}": divergence(z, z_t).item(), f"soft_tri_{j}": soft_triplet(f, f_t, y).item()}
-    return found | oracle_total(mutual_terms(students, heard, y, 0.5, 0.8, lambda z, y: cross_entropy(z, y, 0.1), divergence), students)
+    return found | oracle_total(mutual_terms(students, heard, y, 0.5, 0.8, lambda z, y: cross_entropy(z, y, 0.1),
+                                             divergence), students)

@@ -32,11 +32,16 @@ class Params(MutualParams):
     "What RDSBN + MDIF adds to the core's parameters."
     gates:bool     = param(True, "RDSBN's gates behind every batch normalisation of the backbone", source="RDSBN: yes")
     graph:bool     = param(True, "MDIF's graph behind the pooling", source="MDIF: yes")
-    centres:str    = param(None, "weights of the images in a domain's centre: softmax, or the plain ratio", source="not stated; unofficial code: ratio", choices=("softmax", "ratio"))
-    test_degree:int= param(None, "images that the target's centre is taken to have in evaluation, the batch unless told", source="unofficial code: the test batch", low=1)
-    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "unofficial code: 0.0016", low=1e-6, high=1.)
+    centres:str    = param(None, "weights of the images in a domain's centre: softmax, or the plain ratio",
+                           source="not stated; unofficial code: ratio", choices=("softmax", "ratio"))
+    test_degree:int= param(None,
+                           "images that the target's centre is taken to have in evaluation, the batch unless told",
+                           source="unofficial code: the test batch", low=1)
+    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho",
+                           "unofficial code: 0.0016", low=1e-6, high=1.)
     min_samples:int= param(4, "images within ε, itself included, that make a core", source="unofficial code: 4", low=1)
-    k1:int         = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "unofficial code: 20", low=2)
+    k1:int         = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "unofficial code: 20",
+                           low=2)
     k2:int         = param(6, "neighbours averaged in its query expansion", "k_2", "unofficial code: 6", low=1)
 
 RULES["test_degree"] = lambda p: p["batch"]
@@ -53,7 +58,8 @@ class MDIF(nn.Module):
         self.attention, self.how = nn.Linear(channels, 1), centres
         nn.init.normal_(self.attention.weight, std=0.01); nn.init.zeros_(self.attention.bias)
         bound = channels**-0.5
-        for name, shape in (("W1", (channels, channels)), ("b1", (channels,)), ("W2", (channels, channels)), ("b2", (channels,))):
+        for name, shape in (("W1", (channels, channels)), ("b1", (channels,)), ("W2", (channels, channels)),
+                            ("b2", (channels,))):
             self.register_parameter(name, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
         self.register_buffer("running", torch.zeros(domains, channels))
     def centre(self, x):
@@ -110,7 +116,7 @@ class RDSBN(MutualTeaching):
             self.students = nn.ModuleList(Fused(net, rows, cfg) for net in nets)
         open_gates(self)                                             # until the first labels are there
         self.teachers = nn.ModuleList(make_teacher(s) for s in self.students)
-        self.register_buffer("eps", torch.tensor(0.))                # DBSCAN's radius, 0 until the first epoch has set it
+        self.register_buffer("eps", torch.tensor(0.))   # DBSCAN's radius, 0 until the first epoch has set it
         self.register_buffer("classes", torch.tensor(0))             # clusters of the target
     @classmethod
     def check(cls, cfg, known): "Clusters come from DBSCAN: nothing to check."
@@ -146,7 +152,8 @@ def label(self:RDSBN, feats, epoch) -> dict:
 @patch
 @torch.no_grad()
 def begin_epoch(self:RDSBN, feats, labels, epoch):
-    "Both heads of all networks: class means of the target's clusters, then of the source's people; the gates set to work."
+    """Both heads of all networks: class means of the target's clusters, then of the source's people; the gates set to
+    work."""
     self.classes.fill_(int(labels["P0"].max()) + 1)
     means = torch.cat([class_means(unit(feats["P0"]), labels["P0"], self.classes.item()), self.source])
     for branch in (*self.students, *self.teachers):
@@ -172,14 +179,16 @@ def read(self:RDSBN, branches, views, sizes) -> list:
     used = self.classes + self.people
     def logits(head, b):
         with torch.autocast(b.device.type, enabled=False): return head(b)[:, :used]
-    return [(f, *map(logits, branch.heads, (a, b))) for branch, x in zip(branches, views, strict=True) for f, a, b in [branch(x, sizes)]]
+    return [(f, *map(logits, branch.heads, (a, b))) for branch, x in zip(branches, views, strict=True)
+            for f, a, b in [branch(x, sizes)]]
 
 @patch
 def terms(self:RDSBN, students, teachers, labels) -> dict:
     "{term: weighted scalar}."
     cfg = self.cfg
     def hard(z, y): return cross_entropy(z, y, cfg.smoothing)
-    found = mutual_terms([s[:2] for s in students], others([t[:2] for t in teachers]), labels, cfg.soft_ce, cfg.soft_tri, hard)
+    found = mutual_terms([s[:2] for s in students], others([t[:2] for t in teachers]), labels, cfg.soft_ce,
+                         cfg.soft_tri, hard)
     for j, s in enumerate(students):
         heard = [t[2] for i, t in enumerate(teachers) if i != j]
         found |= {f"cls B{j+1}": (1 - cfg.soft_ce)*hard(s[2], labels),
@@ -218,12 +227,15 @@ def oracle_graphs(t) -> dict:
     "The graph of four domains, and of two."
     def graph(n):
         mdif = MDIF(t("graph_x").shape[1], n, "ratio").double()
-        mdif.load_state_dict({"attention.weight": t("graph_att_weight")[None], "attention.bias": t("graph_att_bias"), "running": mdif.running}
+        mdif.load_state_dict({"attention.weight": t("graph_att_weight")[None], "attention.bias": t("graph_att_bias"),
+                              "running": mdif.running}
                              | {k: t(f"graph_{k}") for k in ("W1", "b1", "W2", "b2")})
         return mdif
     x, four, two = t("graph_x"), graph(4), graph(2)
     each, half = len(x)//4, len(x)//2
-    found = {"graph_train": four(x, [each]*4), "graph_centres_after": four.running, "graph_two_domains_train": two(x[:half], [half//2]*2),
+    found = {"graph_train": four(x, [each]*4), "graph_centres_after": four.running,
+             "graph_two_domains_train": two(x[:half], [half//2]*2),
              "graph_two_domains_centres": torch.stack([two.centre(part) for part in x[:half].chunk(2)])}
     four.eval(); two.eval()
-    return found | {"graph_eval_16": four(x, len(x)), "graph_eval_8": four(x[:half], half), "graph_two_domains_eval": two(x[:half], half)}
+    return found | {"graph_eval_16": four(x, len(x)), "graph_eval_8": four(x[:half], half),
+                    "graph_two_domains_eval": two(x[:half], half)}

@@ -27,7 +27,8 @@ class Params:
     "What SSG adds to the core's parameters."
     cluster:str    = param("dbscan", "how each part is clustered", source="SSG: dbscan", choices=("dbscan", "kmeans"))
     K:int          = param(2, "horizontal parts", "K", "SSG: 2", low=1)
-    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "SSG: 0.0016", low=1e-6, high=1.)
+    rho:float      = param(None, "share of the closest pairs whose mean distance is ε", r"\rho", "SSG: 0.0016",
+                           low=1e-6, high=1.)
     min_samples:int= param(4, "images within ε, itself included, that make a core", source="SSG: 4", low=1)
     source_weight:float=param(0.1, "weight of the distance to the source", r"\mu", "SSG: 0.1", low=0., high=0.5)
 
@@ -40,9 +41,11 @@ def source_distance(
     source:torch.Tensor, # (N_s, d) source features of the same part, unit length
     block:int=2**23      # most distances at a time
 ) -> np.ndarray:
-    "$s_i$ (N,) float32 in [0, 1]; where every target image is also one of the source, rounding alone is left and is scaled up."
+    """$s_i$ (N,) float32 in [0, 1]; where every target image is also one of the source, rounding alone is left and is
+    scaled up."""
     sq = source.square().sum(1)
-    near = torch.cat([torch.addmm(sq, part, source.T, alpha=-2).amin(1) for part in x.split(max(1, block//len(source)))])
+    near = torch.cat([torch.addmm(sq, part, source.T, alpha=-2).amin(1)
+                      for part in x.split(max(1, block//len(source)))])
     s = -torch.expm1(-(near + x.square().sum(1)).clamp(min=0))
     return (s/s.max().clamp(min=1e-12)).numpy()
 
@@ -89,7 +92,8 @@ def mean_of_smallest(
 # %% ../../nbs/methods/31_ssg.ipynb #07dc689b
 class SSG(Method):
     "One network, the embedding, and a clustering per part."
-    Params, cards = Params, {"ssg": Card("SSG", "ICCV 2019", "SSG", "#d55e00", 6, needs=("M",), variants={"SSG with k-means": dict(cluster="kmeans")})}
+    Params, cards = Params, {"ssg": Card("SSG", "ICCV 2019", "SSG", "#d55e00", 6, needs=("M",),
+                                         variants={"SSG with k-means": dict(cluster="kmeans")})}
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
         net, = nets
@@ -98,9 +102,10 @@ class SSG(Method):
         net.neck, net.neck_kind = nn.Identity(), "none"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(cfg.seed, "embedding"))
-            self.embedding = nn.Sequential(nn.Linear(net.channels, net.channels, bias=False), nn.BatchNorm1d(net.channels), nn.ReLU())
+            self.embedding = nn.Sequential(nn.Linear(net.channels, net.channels, bias=False),
+                                           nn.BatchNorm1d(net.channels), nn.ReLU())
         self.register_buffer("eps", torch.zeros(cfg.K + 1))                                         # 0: not yet known
-        self.register_buffer("parts", torch.full((cfg.K + 1, n_images), -1, dtype=torch.int64))     # labels of each part
+        self.register_buffer("parts", torch.full((cfg.K + 1, n_images), -1, dtype=torch.int64))   # labels of each part
     @classmethod
     def check(cls, cfg, known):
         if cfg.cluster == "kmeans": check_clusters(cfg, known)
@@ -123,12 +128,14 @@ def meet_source(self:SSG, feats, known):
 def cluster_part(self:SSG, j, f, epoch) -> tuple:
     "Labels (N_t,) of part `j` from its features, −1 for DBSCAN's noise; and the part's ε."
     cfg, x = self.cfg, unit(f)
-    if cfg.cluster == "kmeans": return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, f"P{j}") % 2**31).labels, 0.
+    if cfg.cluster == "kmeans":
+        return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, f"P{j}") % 2**31).labels, 0.
     s = source_distance(x, self.source[f"P{j}"])
     D = ssg_distance(x, s, cfg.source_weight)
     eps = torch.as_tensor(self.eps[j] or mean_of_smallest(D, s, cfg.rho, cfg.source_weight), dtype=torch.float32).item()
     if eps >= 1 - cfg.source_weight:
-        raise RunError(f"ε = {eps:.3f} of part P{j} reaches pairs that share no neighbour ({1 - cfg.source_weight:g} and more): "
+        raise RunError(f"ε = {eps:.3f} of part P{j} reaches pairs that share no neighbour ({1 - cfg.source_weight:g} "
+                       "and more): "
                        f"lower rho = {cfg.rho}, or train stage 1 longer.")
     return dbscan(D, eps, cfg.min_samples), eps
 
@@ -136,7 +143,8 @@ def cluster_part(self:SSG, j, f, epoch) -> tuple:
 @patch
 def label(self:SSG, feats, epoch) -> dict:
     "{P0: global labels, −1 where any part has none}; the parts' labels go into the buffer `parts`."
-    found, eps = zip(*share_out({j: partial(self.cluster_part, j, feats[f"P{j}"], epoch) for j in range(self.cfg.K + 1)}).values(), strict=True)
+    found, eps = zip(*share_out({j: partial(self.cluster_part, j, feats[f"P{j}"], epoch)
+                                 for j in range(self.cfg.K + 1)}).values(), strict=True)
     found = np.stack(found)
     self.eps.copy_(torch.tensor(eps))
     used = (found >= 0).all(0)

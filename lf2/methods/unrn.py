@@ -32,23 +32,34 @@ from ..teacher import make_teacher, update_teacher
 @dataclass(frozen=True)
 class Params:
     "What UNRN adds to the core's parameters."
-    omega:float   = param(None, "momentum of the teacher, after a warm-up", r"\omega", "UNRN: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
+    omega:float   = param(None, "momentum of the teacher, after a warm-up", r"\omega",
+                          "UNRN: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
     clustering:str= param("dbscan", "how pseudo labels are made", source="UNRN: DBSCAN", choices=("dbscan", "kmeans"))
-    eps:float     = param(0.6, "DBSCAN's radius in Jaccard distance", r"\varepsilon", "UNRN's code: 0.6", low=0.01, high=0.99)
-    min_samples:int=param(4, "images within the radius, itself included, that make a core", source="UNRN's code: 4", low=1)
-    k1:int        = param(None, "neighbours that encode an image in the Jaccard distance", "k_1", "UNRN's code: 30; the rule of MMT", low=2)
-    k2:int        = param(None, "neighbours averaged in its query expansion", "k_2", "UNRN's code: 6; the rule of MMT", low=1)
-    every:int     = param(None, "epochs between two clusterings", source="UNRN's code: 6; short runs: in proportion to 80 epochs", low=1)
-    weighting:str = param("uncertainty", "weight of an image: e^−u, or 1 and no u", source="UNRN: uncertainty", choices=("uncertainty", "none"))
-    form:str      = param(None, "losses as their names say, or as released", source="see the table above", choices=("intended", "released"))
-    classifier_init:str = param(None, "rows after a clustering", source="ours: means; released code: random", choices=("means", "random"))
+    eps:float     = param(0.6, "DBSCAN's radius in Jaccard distance", r"\varepsilon", "UNRN's code: 0.6", low=0.01,
+                          high=0.99)
+    min_samples:int=param(4, "images within the radius, itself included, that make a core", source="UNRN's code: 4",
+                          low=1)
+    k1:int        = param(None, "neighbours that encode an image in the Jaccard distance", "k_1",
+                          "UNRN's code: 30; the rule of MMT", low=2)
+    k2:int        = param(None, "neighbours averaged in its query expansion", "k_2", "UNRN's code: 6; the rule of MMT",
+                          low=1)
+    every:int     = param(None, "epochs between two clusterings", source="UNRN's code: 6; short runs: in proportion to "
+                          "80 epochs", low=1)
+    weighting:str = param("uncertainty", "weight of an image: e^−u, or 1 and no u", source="UNRN: uncertainty",
+                          choices=("uncertainty", "none"))
+    form:str      = param(None, "losses as their names say, or as released", source="see the table above",
+                          choices=("intended", "released"))
+    classifier_init:str = param(None, "rows after a clustering", source="ours: means; released code: random",
+                                choices=("means", "random"))
     lam_tri:float = param(1., "weight of the triplet loss", r"\lambda_{tri}", "UNRN: 1", low=0.)
     lam_reg:float = param(1., "weight of the mean uncertainty", r"\lambda_{reg}", "UNRN: 1", low=0.)
     lam_ct:float  = param(0.05, "weight of the memory's circle loss", r"\lambda_{ct}", "UNRN: 0.05", low=0.)
-    queue:int     = param(None, "target features that the memory holds", source="UNRN's code: 8192; short runs: half an epoch", low=16)
+    queue:int     = param(None, "target features that the memory holds", source="UNRN's code: 8192; short runs: half "
+                          "an epoch", low=16)
     circle_m:float= param(0.25, "margin of the circle loss", "m", "UNRN's code: 0.25", low=0., high=1.)
     circle_gamma:float=param(128., "scale of the circle loss", r"\gamma", "UNRN's code: 128", low=1.)
-    centre_momentum:float=param(0.2, "what a source centre keeps when it meets one of its images", source="UNRN's code: 0.2", low=0., high=1.)
+    centre_momentum:float=param(0.2, "what a source centre keeps when it meets one of its images",
+                                source="UNRN's code: 0.2", low=0., high=1.)
 
 RULES["every"] = lambda p: max(1, round(6*p["epochs"]/80))
 RULES["queue"] = lambda p: max(p["batch"], min(8192, p["batch"]*p["iters"]//2))
@@ -62,7 +73,8 @@ def uncertainties(
     centres:torch.Tensor# (S, C) of the source's people
 ) -> torch.Tensor:      # (B,), with gradients through z3 alone
     "$u_i$, at least 0."
-    own, other = (torch.cat([z, full_precision(x.detach()) @ centres.to(x.dtype).T], 1) for z, x in ((z3, f), (z3_t, f_t)))
+    own, other = (torch.cat([z, full_precision(x.detach()) @ centres.to(x.dtype).T], 1)
+                  for z, x in ((z3, f), (z3_t, f_t)))
     return kl_divergence(own, other)
 
 # %% ../../nbs/methods/36_unrn.ipynb #eba74c3c
@@ -74,7 +86,8 @@ def weighted_ce(
     form:str="intended"   # or "released": the mean weight, and no smoothing
 ) -> torch.Tensor:        # scalar
     "Cross entropy, weighted by image."
-    each = F.cross_entropy(full_precision(logits), labels, reduction="none", label_smoothing=smoothing if form == "intended" else 0.)
+    each = F.cross_entropy(full_precision(logits), labels, reduction="none",
+                           label_smoothing=smoothing if form == "intended" else 0.)
     return (weights*each).mean() if form == "intended" else weights.mean()*each.mean()
 
 def weighted_triplet(
@@ -101,13 +114,15 @@ class SampleMemory(nn.Module):
         super().__init__()
         self.classes, self.size = classes, size
         self.register_buffer("feats", torch.zeros(classes + size, width))
-        self.register_buffer("index", torch.cat([torch.arange(classes), torch.full((size,), -1)])) # class, or S + row of the image, −1: empty
+        # class, or S + row of the image, −1: empty
+        self.register_buffer("index", torch.cat([torch.arange(classes), torch.full((size,), -1)]))
         self.register_buffer("weight", torch.ones(classes + size))
         self.register_buffer("next", torch.tensor(0))
     @property
     def centres(self): return self.feats[:self.classes]
     def labels(self, image_labels):
-        "(S + queue,) labels of the rows, from those of all target images (N,), which begin at S; −1 where there is none."
+        """(S + queue,) labels of the rows, from those of all target images (N,), which begin at S; −1 where there is
+        none."""
         row = self.index[self.classes:] - self.classes
         return torch.cat([self.index[:self.classes], torch.where(row >= 0, image_labels[row.clamp(min=0)], -1)])
     def forget(self):
@@ -123,7 +138,8 @@ class SampleMemory(nn.Module):
 def write(self:SampleMemory, e, index, weights):
     "The queue takes unit-length features (B, C), rows of images (B,) and weights (B,), the oldest go."
     place = self.classes + (self.next + torch.arange(len(e), device=e.device)) % self.size
-    self.feats[place], self.index[place], self.weight[place] = e.to(self.feats.dtype), index + self.classes, weights.to(self.weight.dtype)
+    self.feats[place], self.index[place], self.weight[place] = (e.to(self.feats.dtype), index + self.classes,
+                                                                weights.to(self.weight.dtype))
     self.next.copy_((self.next + len(e)) % self.size)
 
 @patch
@@ -137,7 +153,8 @@ def move(self:SampleMemory, f, labels, momentum):
         self.feats[y] = F.normalize(momentum*self.feats[y] + (1 - momentum)*f[now].to(self.feats.dtype))
 
 # %% ../../nbs/methods/36_unrn.ipynb #9c823b50
-Outputs = namedtuple("Outputs", "f z z3 e", defaults=(None,)*4) # pooled features (B, C), logits of both classifiers (B, M), memory features (B, C)
+# pooled features (B, C), logits of both classifiers (B, M), memory features (B, C)
+Outputs = namedtuple("Outputs", "f z z3 e", defaults=(None,)*4)
 
 def unrn_terms(
     student:Outputs,      # of target images
@@ -155,8 +172,10 @@ def unrn_terms(
     w = (-u).exp()
     pairs = (w.detach()[:, None] + memory.weight)/2 if p.form == "intended" else 1.
     mem = circle_loss(student.e, labels, memory.feats, memory.labels(image_labels), p.circle_m, p.circle_gamma, pairs)
-    cen = circle_loss(*source, memory.centres, torch.arange(memory.classes, device=labels.device), p.circle_m, p.circle_gamma)
-    return {"cls": weighted_ce(student.z, labels, w, p.smoothing, p.form), "cls 3": weighted_ce(student.z3, labels, w, p.smoothing, p.form),
+    cen = circle_loss(*source, memory.centres, torch.arange(memory.classes, device=labels.device), p.circle_m,
+                      p.circle_gamma)
+    return {"cls": weighted_ce(student.z, labels, w, p.smoothing, p.form),
+            "cls 3": weighted_ce(student.z3, labels, w, p.smoothing, p.form),
             "tri": p.lam_tri*weighted_triplet(student.f, labels, w, p.form), "uncertainty": p.lam_reg*u.mean(),
             "memory": on*p.lam_ct*mem, "centres": cen/18}, w
 
@@ -164,18 +183,25 @@ def unrn_terms(
 def oracle_step(
     arrays:dict # the arrays of unrn.npz
 ) -> tuple:
-    "(student's outputs of all images, target student, target teacher, labels, source, memory, image labels, parameters)."
-    def tensor(k): return torch.from_numpy(np.array(arrays[k])).to(torch.int64 if np.array(arrays[k]).dtype.kind == "i" else torch.float64)
+    """(student's outputs of all images, target student, target teacher, labels, source, memory, image labels,
+    parameters)."""
+    def tensor(k):
+        return torch.from_numpy(np.array(arrays[k])).to(torch.int64 if np.array(arrays[k]).dtype.kind == "i"
+            else torch.float64)
     names, B = ("feats", "logits", "logits3", "memory_feats"), int(arrays["batch"])
     whole = Outputs(*(tensor(f"{k}_student").requires_grad_() for k in names))
     S, memory = int(arrays["source_classes"]), tensor("memory")
     bank = SampleMemory(S, len(memory) - S, memory.shape[1]).double()
-    for k, v in dict(feats=memory, index=tensor("memory_index"), weight=tensor("memory_weight"), next=tensor("memory_next")).items(): getattr(bank, k).copy_(v)
+    for k, v in dict(feats=memory, index=tensor("memory_index"), weight=tensor("memory_weight"),
+                     next=tensor("memory_next")).items():
+        getattr(bank, k).copy_(v)
     p = {k: float(arrays[k]) for k in ("lambda_tri", "lambda_reg", "lambda_ct", "m", "gamma")}
-    p = SimpleNamespace(form="released", weighting="uncertainty", smoothing=0., lam_tri=p["lambda_tri"], lam_reg=p["lambda_reg"],
+    p = SimpleNamespace(form="released", weighting="uncertainty", smoothing=0., lam_tri=p["lambda_tri"],
+                        lam_reg=p["lambda_reg"],
                         lam_ct=p["lambda_ct"], circle_m=p["m"], circle_gamma=p["gamma"])
     teacher = Outputs(*(tensor(f"{k}_teacher")[B:] for k in names))
-    return whole, Outputs(*(v[B:] for v in whole)), teacher, tensor("labels"), (whole.f[:B], tensor("source_labels")), bank, tensor("all_labels"), p
+    return whole, Outputs(*(v[B:] for v in whole)), teacher, tensor("labels"), (whole.f[:B],
+        tensor("source_labels")), bank, tensor("all_labels"), p
 
 # %% ../../nbs/methods/36_unrn.ipynb #56d3dd08
 def oracle_values(
@@ -190,19 +216,26 @@ def oracle_values(
     names = dict(zip(("feats", "logits", "logits3", "memory_feats"), grads, strict=True))
     intended, _ = unrn_terms(*step[:-1], SimpleNamespace(**vars(p) | dict(form="intended")))
     positive, negative = hardest(student.f, labels)
-    found = dict(weights=w, weights_float64=w, kl_mean=terms["uncertainty"]/p.lam_reg, ce_released=terms["cls"] + terms["cls 3"],
-                 tri_released=terms["tri"]/p.lam_tri, memory_loss=terms["memory"]/p.lam_ct, source_centre_loss=terms["centres"], total=total,
-                 total_first_epoch_after_clustering=total - terms["memory"], memory_loss_over_18=terms["memory"]/p.lam_ct/18,
-                 memory_loss_weighted_over_18=intended["memory"]/p.lam_ct/18, ce_weighted_float64=intended["cls"] + intended["cls 3"],
-                 tri_weighted_negative_only_float64=intended["tri"]/p.lam_tri, hardest_positive=positive, hardest_negative=negative)
+    found = dict(weights=w, weights_float64=w, kl_mean=terms["uncertainty"]/p.lam_reg,
+                 ce_released=terms["cls"] + terms["cls 3"],
+                 tri_released=terms["tri"]/p.lam_tri, memory_loss=terms["memory"]/p.lam_ct,
+                 source_centre_loss=terms["centres"], total=total,
+                 total_first_epoch_after_clustering=total - terms["memory"],
+                 memory_loss_over_18=terms["memory"]/p.lam_ct/18,
+                 memory_loss_weighted_over_18=intended["memory"]/p.lam_ct/18,
+                 ce_weighted_float64=intended["cls"] + intended["cls 3"],
+                 tri_weighted_negative_only_float64=intended["tri"]/p.lam_tri, hardest_positive=positive,
+                 hardest_negative=negative)
     memory.write(F.normalize(student.e), torch.from_numpy(np.array(arrays["index"])), w)
     memory.move(F.normalize(source[0]), source[1], float(arrays["memory_momentum"]))
-    found |= dict(memory_after=memory.feats, memory_index_after=memory.index, memory_weight_after=memory.weight, memory_next_after=memory.next)
+    found |= dict(memory_after=memory.feats, memory_index_after=memory.index, memory_weight_after=memory.weight,
+                  memory_next_after=memory.next)
     return {k: v.detach().numpy() for k, v in (found | {f"grad_total_{k}": g for k, g in names.items()}).items()}
 
 # %% ../../nbs/methods/36_unrn.ipynb #80ac0606
 class TwoLevels(nn.Module):
-    "A network read at two depths: images (B, 3, H, W) → (f, g, f3, g3), pooled features before and behind their necks, float32."
+    """A network read at two depths: images (B, 3, H, W) → (f, g, f3, g3), pooled features before and behind their
+    necks, float32."""
     stage = "layer3"
     def __init__(self,
         net:ReIDNet, # from stage 1, changed
@@ -210,7 +243,9 @@ class TwoLevels(nn.Module):
         seed:int     # of the memory's head
     ):
         super().__init__()
-        with torch.no_grad(): low = up_to(net.eval(), torch.zeros(2, 3, 64, 64, device=next(net.parameters()).device), self.stage).shape[1]
+        with torch.no_grad():
+            low = up_to(net.eval(), torch.zeros(2, 3, 64, 64, device=next(net.parameters()).device),
+                        self.stage).shape[1]
         self.net = equip(net, pooling="gem")
         net.gem.p.data.fill_(1.)
         self.neck3 = nn.BatchNorm1d(low)
@@ -236,9 +271,11 @@ class TwoLevels(nn.Module):
 class UNRN(Method):
     "Student, teacher, memory of samples; weights from their disagreement."
     Params, source_stream, together = Params, True, True
-    profiles = {"paper": dict(form="intended", classifier_init="means"), "released": dict(form="released", classifier_init="random")}
+    profiles = {"paper": dict(form="intended", classifier_init="means"),
+                "released": dict(form="released", classifier_init="random")}
     cards = {"unrn": Card("UNRN", "AAAI 2021", "UNRN", "#ccbb44", 13, headline="neck",
-                          reimplemented="per-sample weights and the memory's pair weights follow the names in the released code, not what it computes",
+                          reimplemented="per-sample weights and the memory's pair weights follow the names in the "
+                                        "released code, not what it computes",
                           variants={"UNRN, no weights": dict(weighting="none")})}
     def __init__(self,
         cfg,         # a resolved configuration
@@ -247,7 +284,8 @@ class UNRN(Method):
     ):
         super().__init__(cfg)
         self.S, N = known.source.classes, known.n_images
-        self.student = TwoLevels(nets[0], self.S + (cfg.M if cfg.clustering == "kmeans" else N), keyed_seed(cfg.seed, "memory head"))
+        self.student = TwoLevels(nets[0], self.S + (cfg.M if cfg.clustering == "kmeans" else N),
+                                 keyed_seed(cfg.seed, "memory head"))
         self.teacher = make_teacher(self.student)
         self.memory = SampleMemory(self.S, max(cfg.batch, min(cfg.queue, N)), nets[0].channels)
         self.register_buffer("labels", torch.full((N,), -1, dtype=torch.int64))   # of all target images, from S
@@ -257,7 +295,8 @@ class UNRN(Method):
     def check(cls, cfg, known):
         "A backbone in stages, and with k-means enough images."
         if cfg.arch != "small" and "resne" not in cfg.arch:
-            raise RunError(f"arch {cfg.arch!r} has no {TwoLevels.stage}, which method 'unrn' reads: choose small, or a resnet or resnext.")
+            raise RunError(f"arch {cfg.arch!r} has no {TwoLevels.stage}, which method 'unrn' reads: choose small, or a "
+                           "resnet or resnext.")
         if cfg.clustering == "kmeans": check_clusters(cfg, known)
     @property
     def uses_source(self): return not self.met
@@ -282,7 +321,8 @@ def source_features(self:UNRN, x) -> dict:
 @patch
 @torch.no_grad()
 def meet_source(self:UNRN, feats, known):
-    "The centres: unit-length means of the unit-length f of each of the source's people; and their rows of the classifiers."
+    """The centres: unit-length means of the unit-length f of each of the source's people; and their rows of the
+    classifiers."""
     def means(key): return class_means(unit(feats[key]), known.labels, self.S).to(self.memory.feats.device)
     self.memory.feats[:self.S] = means("f")
     for branch in (self.student, self.teacher):
@@ -308,9 +348,11 @@ def label(self:UNRN, feats, epoch) -> dict:
 def cluster(self:UNRN, x, epoch) -> np.ndarray:
     "Pseudo labels (N,) of unit-length features."
     cfg = self.cfg
-    if cfg.clustering == "kmeans": return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels
+    if cfg.clustering == "kmeans":
+        return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels
     labels = dbscan(jaccard_distance(x, cfg.k1, cfg.k2, sparse=True), cfg.eps, cfg.min_samples)
-    if labels.max() < 0: raise RunError(f"DBSCAN with eps = {cfg.eps} finds no cluster: raise eps, or use clustering='kmeans'.")
+    if labels.max() < 0:
+        raise RunError(f"DBSCAN with eps = {cfg.eps} finds no cluster: raise eps, or use clustering='kmeans'.")
     return labels
 
 @patch
@@ -343,12 +385,15 @@ def forward(self:UNRN, batches, step) -> dict:
     "Source and target together → the weighted losses; in float32."
     source, target = batches["source"], batches["P0"]
     n, index = len(source.images), target.index.to(target.images.device)
-    with domains(source=n, target=len(target.images)): whole = self.student.outputs(torch.cat([source.images, target.images]), self.in_use)
+    with domains(source=n, target=len(target.images)):
+        whole = self.student.outputs(torch.cat([source.images, target.images]), self.in_use)
     with torch.no_grad(): teacher = self.teacher.outputs(target.images, self.in_use)
     with torch.autocast(target.images.device.type, enabled=False):
         student, f_source = Outputs(*(v[n:] for v in whole)), whole.f[:n]
-        terms, w = unrn_terms(student, teacher, target.labels + self.S, (f_source, source.labels), self.memory, self.labels, self.cfg, self.memory.full())
-        self.seen = [gathered(v.detach()) for v in (F.normalize(student.e), index, w, F.normalize(f_source), source.labels)]
+        terms, w = unrn_terms(student, teacher, target.labels + self.S, (f_source, source.labels), self.memory,
+                              self.labels, self.cfg, self.memory.full())
+        self.seen = [gathered(v.detach()) for v in (F.normalize(student.e), index, w, F.normalize(f_source),
+            source.labels)]
     return terms
 
 @patch
@@ -372,4 +417,5 @@ def describe(self:UNRN, x) -> dict:
     "Mean weight of the sample, the exponent of the pooling, and how much of the memory is in use."
     student, teacher = (branch.outputs(x, int(self.rows)) for branch in (self.student, self.teacher))
     w = (-uncertainties(student.z3, student.f, teacher.z3, teacher.f, self.memory.centres)).exp()
-    return dict(weight=w.mean().item(), gem=self.student.net.gem.p.item(), memory=(self.memory.index >= 0).float().mean().item())
+    return dict(weight=w.mean().item(), gem=self.student.net.gem.p.item(),
+                memory=(self.memory.index >= 0).float().mean().item())

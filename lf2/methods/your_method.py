@@ -23,7 +23,8 @@ from ..teacher import make_teacher, update_teacher
 @dataclass(frozen=True)
 class Params:
     "What this method adds to the core's parameters."
-    omega:float = param(None, "momentum of the teacher", r"\omega", "LF²: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
+    omega:float = param(None, "momentum of the teacher", r"\omega", "LF²: 0.999; short runs: the rule of lf2.config",
+                        low=0., high=0.999999)
     soft:float  = param(0.5, "weight of the teacher's soft labels", "s", "ours", low=0., high=1.)
 
 # %% ../../nbs/methods/32_your_method.ipynb #f31eb111
@@ -61,7 +62,8 @@ def label(self:YourMethod, feats, epoch):
 def begin_epoch(self:YourMethod, feats, labels, epoch):
     "The rows of both classifiers become the unit-length means of their clusters."
     rows = self.student["classifier"].weight
-    f, y = unit(self.network.neck(feats["P0"].to(rows.device))), torch.from_numpy(np.asarray(labels["P0"])).to(rows.device)
+    f, y = (unit(self.network.neck(feats["P0"].to(rows.device))),
+            torch.from_numpy(np.asarray(labels["P0"])).to(rows.device))
     means = unit(torch.zeros_like(rows).index_add_(0, y, f))
     for one in (self.student, self.teacher): one["classifier"].weight.copy_(means)
 
