@@ -1,9 +1,9 @@
-"""Runs nbs/NAME.ipynb through papermill with every name=value given on make's command line (or to this script) as a parameter.
+"""Runs nbs/NAME.ipynb through papermill; every name=value on make's command line, or to this script, is a parameter.
 
     make adapt M=900 pattern='two words'            # by way of the Makefile
     make adapt help=1 method=ssg                    # lists the parameters
     python tools/papermill_run.py run_adapt M=900   # by itself
-    python tools/papermill_run.py --refuse adapt    # says what is wrong with the parameters, in a second, and runs nothing
+    python tools/papermill_run.py --refuse adapt    # says in a second what is wrong with the parameters, runs nothing
 """
 import contextlib
 import json
@@ -19,8 +19,8 @@ from lf2.config import RunError
 
 ROOT = Path(__file__).resolve().parent.parent
 GOALS = {"adapt": "run_adapt", "pretrain": "run_pretrain", "evaluate": "run_eval"}
-# papermill with a kernel that has minutes to save its state when it is asked to end, not the usual five seconds, and that keeps to itself
-# how it is connected. What one sentence says needs no traceback.
+# papermill with a kernel that has minutes, not the usual five seconds, to save its state when it is asked to end, and
+# that keeps to itself how it is connected. What one sentence says needs no traceback.
 PATIENT = """
 import sys
 from jupyter_client.manager import KernelManager
@@ -28,7 +28,8 @@ from jupyter_client.provisioning import LocalProvisioner
 from papermill.__main__ import papermill
 from papermill.exceptions import PapermillExecutionError
 command = KernelManager.format_kernel_cmd
-KernelManager.format_kernel_cmd = lambda self, extra_arguments=None: command(self, [*(extra_arguments or []), "--log-level=ERROR"])
+def quiet(self, extra_arguments=None): return command(self, [*(extra_arguments or []), "--log-level=ERROR"])
+KernelManager.format_kernel_cmd = quiet
 LocalProvisioner.get_shutdown_wait_time = lambda self, recommended=5.: 300.
 try: papermill()
 except PapermillExecutionError as e: sys.exit(str(e) if len(e.traceback) > 1 else f"{e.ename}: {e.evalue}")
@@ -70,7 +71,7 @@ def printed(notebook):
 
 
 def papermill(argv, **kw):
-    """Exit status. Asked to end, we interrupt papermill; it interrupts its kernel, and there the run saves its state."""
+    """Exit status. Asked to end, we interrupt papermill, which interrupts its kernel, and there the run is saved."""
     asked, process = [], None
 
     def interrupt(number, frame):
