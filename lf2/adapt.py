@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from fastcore.basics import patch
 
-from .batches import fetch, generator, normalise
+from .batches import fetch, generator, normalise, resident, sent
 from .checkpoint import Stopped, Watch, end_if_asked, held, load_checkpoint, save_checkpoint
 from .clustering import agreement, cluster_sizes
 from .config import keyed_seed
@@ -139,6 +139,8 @@ class Adaptation:
         splits = {s: getattr(target, s) for s in ("query", "gallery") if s in arrays}
         self.tests = [TestSet(arrays[s], v.pids, v.camids, getattr(v, "times", None)) for s, v in splits.items()]
         self.epochs = stage.cfg.epochs if method.trains else 0
+        used = ["train"] + ["source"]*method.source_stream if self.epochs else []
+        self.images = {k: resident(arrays[k], stage.device) for k in used}   # what batches are drawn from
         self.history, self.evaluations, self.labels, self.shown = [], [], {}, {}
         self.told, self.first, self.seconds = None, 0, 0.  # of the epoch under way: what there is to tell, iterations done, their seconds
         self.stepper, self.saved = None, None              # the optimiser, and what a checkpoint says of it
@@ -210,11 +212,11 @@ def target_features(self:Adaptation) -> dict:
 @patch
 def streams(self:Adaptation) -> dict:
     "{name: Stream}: what batches are drawn from."
-    method, known, images = self.method, self.known, self.arrays["train"]
+    method, known, images = self.method, self.known, self.images["train"]
     found = {s: Stream(images, v, known.camids, method.sampler(s, v, known.camids)) for s, v in self.labels.items()}
     if not method.source_stream: return found
     y, camids = known.source.labels, known.source.camids
-    return found | dict(source=Stream(self.arrays["source"], y, camids, method.sampler("source", y, camids)))
+    return found | dict(source=Stream(self.images["source"], y, camids, method.sampler("source", y, camids)))
 
 @patch
 def draw(self:Adaptation, name, stream, it) -> Batch:
@@ -226,7 +228,7 @@ def draw(self:Adaptation, name, stream, it) -> Batch:
     for v in range(method.views):
         gen = generator(cfg.seed, "target", epoch, it, f"augment {name}" + (f" view {v}" if v else ""))
         views.append(method.augment(raw, gen, name, len(rows)))
-    labels = torch.from_numpy(stream.labels)[mine].to(device, non_blocking=True)
+    labels = sent(torch.from_numpy(stream.labels)[mine], device)
     return Batch(views[0] if len(views) == 1 else torch.stack(views), labels, mine, torch.from_numpy(stream.camids)[mine], raw)
 
 # %% ../nbs/core/19_adapt.ipynb #29000012

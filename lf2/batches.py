@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'generator', 'cache_header', 'write_cache', 'private_room', 'open_cache', 'sealed_note', 'read_note',
-           'cached_images', 'fetch', 'remedy', 'IdentitySampler', 'ShuffledSampler', 'CameraSampler', 'flip_crop',
-           'on_device', 'normalise', 'erase_boxes', 'augment']
+           'cached_images', 'sent', 'resident', 'fetch', 'remedy', 'IdentitySampler', 'ShuffledSampler',
+           'CameraSampler', 'cut_each', 'cut_all', 'flip_crop', 'on_device', 'normalise', 'erase_boxes', 'erase_each',
+           'erase_all', 'augment']
 
 # %% ../nbs/core/06_batches.ipynb #0ca68830
 import contextlib
@@ -155,14 +156,32 @@ def cached_images(
     return cached_images(split, height, width, cache_dir)
 
 # %% ../nbs/core/06_batches.ipynb #385bf3a4
+def sent(
+    values:torch.Tensor, # on the CPU
+    device               # where they are wanted
+) -> torch.Tensor:
+    "`values` on `device`; a GPU gets them from pinned memory, for which nobody waits."
+    return values if torch.device(device).type == "cpu" else values.pin_memory().to(device, non_blocking=True)
+
+def resident(
+    images:np.ndarray, # uint8 (N, 3, H, W)
+    device,            # that trains
+    chunk:int=1024     # images copied at once
+):
+    "`images` as a tensor on a GPU with four times as much free memory; else as they are."
+    if torch.device(device).type != "cuda" or 4*images.nbytes > torch.cuda.mem_get_info(device)[0]: return images
+    there = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for i in range(0, len(images), chunk): there[i:i+chunk] = torch.from_numpy(np.array(images[i:i+chunk]))
+    return there
+
 def fetch(
-    images:np.ndarray,      # uint8 (N, 3, H, W), e.g. from `cached_images`
+    images,                 # uint8 (N, 3, H, W): an array, e.g. from `cached_images`, or a tensor on `device`
     index:torch.Tensor,     # int64 (B,) rows
     device="cpu",           # where the batch goes
 ) -> torch.Tensor: # uint8 (B, 3, H, W)
     "Rows of `images` as a tensor of their own on `device`."
-    batch = torch.from_numpy(np.ascontiguousarray(images[index.numpy()]))
-    return batch if torch.device(device).type == "cpu" else batch.pin_memory().to(device, non_blocking=True)
+    if isinstance(images, torch.Tensor): return images[sent(index, images.device)]
+    return sent(torch.from_numpy(np.ascontiguousarray(images[index.numpy()])), device)
 
 # %% ../nbs/core/06_batches.ipynb #00985f65
 def remedy(
@@ -269,6 +288,23 @@ class CameraSampler:
         return torch.cat([m[pick(len(m), k)] for m, k in zip(self.members, count.tolist(), strict=True)])
 
 # %% ../nbs/core/06_batches.ipynb #ad3c1a1f
+def cut_each(images, moves, pad):
+    "The crops of `flip_crop` at `moves` (3, B): top, left, mirrored; one image after the other."
+    H, W = images.shape[-2:]
+    padded, out = F.pad(images, (pad,)*4), torch.empty_like(images)
+    for target, source, (y, x, m) in zip(out, padded, moves.T.tolist(), strict=True):
+        crop = source[:, y:y+H, x:x+W]
+        target.copy_(crop.flip(-1) if m else crop)
+    return out
+
+def cut_all(images, moves, pad):
+    "The same by one index, without a wait for the device."
+    B, C, H, W = images.shape
+    at = lambda n: torch.arange(n, device=images.device)
+    top, left, mirrored = sent(moves, images.device).unsqueeze(2)
+    rows, cols = top + at(H), left + torch.where(mirrored > 0, W - 1 - at(W), at(W))
+    return F.pad(images, (pad,)*4)[at(B).view(B, 1, 1, 1), at(C).view(C, 1, 1), rows.view(B, 1, H, 1), cols.view(B, 1, 1, W)]
+
 def flip_crop(
     images:torch.Tensor,    # uint8 (B, 3, H, W)
     gen:torch.Generator,
@@ -277,15 +313,10 @@ def flip_crop(
     whole:int|None=None,    # see `augment`
 ) -> torch.Tensor: # uint8 (B, 3, H, W)
     "Each image mirrored with chance `flip`, padded, and cut back to its size at a random place."
-    B, _, H, W = images.shape
-    n, mine = (whole, share(whole)) if whole else (B, slice(None))
-    ys, xs = torch.randint(0, 2*pad + 1, (2, n), generator=gen)[:, mine].tolist()
-    mirror = (torch.rand(n, generator=gen) < flip)[mine].tolist()
-    padded, out = F.pad(images, (pad,)*4), torch.empty_like(images)
-    for target, source, y, x, m in zip(out, padded, ys, xs, mirror, strict=True):
-        crop = source[:, y:y+H, x:x+W]
-        target.copy_(crop.flip(-1) if m else crop)
-    return out
+    n, mine = (whole, share(whole)) if whole else (len(images), slice(None))
+    places = torch.randint(0, 2*pad + 1, (2, n), generator=gen)
+    moves = torch.cat([places, (torch.rand(1, n, generator=gen) < flip).long()])[:, mine]
+    return (cut_each if images.device.type == "cpu" else cut_all)(images, moves, pad)
 
 # %% ../nbs/core/06_batches.ipynb #abdb3ae3
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -295,14 +326,14 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 def on_device(
     device:torch.device # where images are
 ) -> tuple:
-    "(255 μ, 255 σ) there, moved once."
-    return (255*MEAN).to(device), (255*STD).to(device)
+    "(255 μ, 255 σ, μ) there, moved once."
+    return (255*MEAN).to(device), (255*STD).to(device), MEAN.to(device)
 
 def normalise(
     images:torch.Tensor # uint8 (B, 3, H, W)
 ) -> torch.Tensor: # float32 (B, 3, H, W)
     "ImageNet's mean and standard deviation taken out."
-    out, (mean, std) = torch.empty(images.shape, device=images.device), on_device(images.device)
+    out, (mean, std, _) = torch.empty(images.shape, device=images.device), on_device(images.device)
     n = max(1, 2**18//images[0].numel()) if images.device.type == "cpu" else len(images) # as many as stay in a core's cache
     for part, raw in zip(out.split(n), images.split(n), strict=True): part.copy_(raw).sub_(mean).div_(std)
     return out
@@ -327,6 +358,18 @@ def erase_boxes(
     return boxes.gather(2, fits.int().argmax(1).expand(4, n).unsqueeze(2)).squeeze(2).long()
 
 # %% ../nbs/core/06_batches.ipynb #b6b9e960
+def erase_each(out, boxes, fill):
+    "`fill` in the `boxes` (4, B) of `out`, which is changed; an empty box changes nothing."
+    for image, (top, bottom, left, right) in zip(out, boxes.T.tolist(), strict=True):
+        if bottom > top: image[:, top:bottom, left:right] = fill
+    return out
+
+def erase_all(out, boxes, fill):
+    "The same by one mask, without a wait for the device, in a tensor of its own."
+    at = lambda n: torch.arange(n, device=out.device)
+    (top, bottom, left, right), y, x = sent(boxes, out.device).view(4, -1, 1, 1, 1), at(out.shape[2]).view(-1, 1), at(out.shape[3])
+    return torch.where((y >= top) & (y < bottom) & (x >= left) & (x < right), fill, out)
+
 def augment(
     images:torch.Tensor,    # uint8 (B, 3, H, W), on any device
     gen:torch.Generator,    # all draws, on the CPU
@@ -342,10 +385,7 @@ def augment(
     if erase_fill not in ("mean", "released"): raise ValueError(f"erase_fill = {erase_fill!r} is unknown: choose 'mean' or 'released'.")
     out = normalise(flip_crop(images, gen, round(10*H/256) if pad is None else pad, flip, whole))
     if erase <= 0: return out
-    fill = MEAN.to(images.device) if erase_fill == "released" else 0.
+    fill = on_device(images.device)[2] if erase_fill == "released" else 0.
     n, mine = (whole, share(whole)) if whole else (B, slice(None))
-    chosen, boxes = torch.rand(n, generator=gen)[mine] < erase, erase_boxes(n, H, W, gen, law=erase_law).T[mine]
-    for i in chosen.nonzero().flatten().tolist():
-        top, bottom, left, right = boxes[i].tolist()
-        out[i, :, top:bottom, left:right] = fill
-    return out
+    chosen, boxes = torch.rand(n, generator=gen) < erase, erase_boxes(n, H, W, gen, law=erase_law)
+    return (erase_each if images.device.type == "cpu" else erase_all)(out, (boxes*chosen)[:, mine], fill)

@@ -14,7 +14,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from .batches import IdentitySampler, augment, fetch, generator
+from .batches import IdentitySampler, augment, fetch, generator, resident, sent
 from .checkpoint import Log, Watch, end_if_asked, held, load_checkpoint, only_me, save_checkpoint
 from .config import RunError, code_hash, keyed_seed, params_hash
 from .losses import cross_entropy, global_triplet
@@ -78,7 +78,8 @@ class SourceTraining:
         unlabelled=None    # uint8 (N_t, 3, H, W) of the target, for `target_forwards`
     ):
         cfg, device = stage.cfg, stage.device
-        self.stage, self.images, self.unlabelled = stage, images, unlabelled
+        self.stage = stage
+        self.images, self.unlabelled = (None if x is None else resident(x, device) for x in (images, unlabelled))
         classes, self.labels = np.unique(pids, return_inverse=True)
         self.net = batch_statistics(make_network(cfg).to(device), cfg, device)
         if cfg.compile: compiled(self.net)
@@ -119,7 +120,7 @@ def iterate(self:SourceTraining, it):
     rows = self.sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))[share(cfg.batch)]
     x = augment(fetch(self.images, rows, stage.device), generator(cfg.seed, "source", epoch, it, "augment"), whole=cfg.batch)
     with autocast(stage.device, stage.precision): maps = self.net(x)
-    y = torch.from_numpy(self.labels)[rows].to(stage.device, non_blocking=True)
+    y = sent(torch.from_numpy(self.labels)[rows], stage.device)
     terms = reid_loss(self.net, self.classifier, self.net.pooled(maps)[0], y, cfg.lam, cfg.m, cfg.smoothing, cfg.source_triplet)
     if self.unlabelled is not None: self.show(it)
     last = f"epoch {epoch}" if epoch else "none"
