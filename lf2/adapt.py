@@ -24,7 +24,8 @@ from .evaluation import evaluate, evaluate_distances
 from .features import extract
 from .method import Batch, Known, Method, Seen
 from .network import autocast
-from .processes import batch_statistics, bn_images, from_main, mean_over_processes, only_main, running_statistics, same_weights, share, world
+from .processes import (batch_statistics, bn_images, from_main, mean_over_processes, only_main, running_statistics,
+                           same_weights, share, world)
 from .progress import bar
 from .records import atomic_path
 from .stepping import Stage, Stepper, compiled, looks
@@ -39,7 +40,8 @@ def evaluate_network(
     seen:dict=None  # takes the features: {"query" | "gallery": {name: (n, D)}}
 ) -> dict:
     "{name: {mAP, rank1, rank5, rank10, mINP}}, fractions, Market-1501's single-query protocol."
-    q, g = (extract(embed, s.images, device=stage.device, precision=stage.precision, desc=desc) for s in (query, gallery))
+    q, g = (extract(embed, s.images, device=stage.device, precision=stage.precision, desc=desc)
+            for s in (query, gallery))
     if seen is not None: seen.update(query=q, gallery=g)
     who = (query.pids, gallery.pids, query.camids, gallery.camids)
     found = {k: evaluate(q[k], g[k], *who).to_dict() for k in q}
@@ -64,8 +66,10 @@ def warn_of_collapse(
     n:int      # images
 ) -> list:
     "Sentences about clusterings that have collapsed, or agree with each other no more than by chance; usually none."
-    found = [f"{s}: one cluster holds {v['max']} of {n} images, the features have collapsed" for s, v in told["sizes"].items() if v["max"] > n/2]
-    return found + [f"{s}: these two sets of pseudo labels agree no more than by chance (ARI {v['ari']:.3f})" for s, v in told["between"].items() if v["ari"] < 0.01]
+    found = [f"{s}: one cluster holds {v['max']} of {n} images, the features have collapsed"
+             for s, v in told["sizes"].items() if v["max"] > n/2]
+    return found + [f"{s}: these two sets of pseudo labels agree no more than by chance (ARI {v['ari']:.3f})"
+                    for s, v in told["between"].items() if v["ari"] < 0.01]
 
 # %% ../nbs/core/19_adapt.ipynb #73ba5f71
 def followed_rows(
@@ -95,7 +99,8 @@ def follow(
 ):
     "Writes followed_NNNN.safetensors, features as float16."
     with atomic_path(Path(folder)/f"followed_{epoch:04d}.safetensors") as part:
-        safetensors.torch.save_file({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}, part)
+        safetensors.torch.save_file({k: (v.half() if v.is_floating_point() else v).contiguous()
+                                     for k, v in tensors.items()}, part)
 
 def read_followed(
     folder # of the run
@@ -104,7 +109,9 @@ def read_followed(
     found = {}
     for path in sorted(Path(folder).glob("followed_*.safetensors")):
         try: found[int(path.stem.split("_")[1])] = safetensors.torch.load_file(path)
-        except (OSError, ValueError, safetensors.SafetensorError): warnings.warn(f"{path.name} is damaged: figures will lack the followed features of that epoch.", stacklevel=2)
+        except (OSError, ValueError, safetensors.SafetensorError):
+            warnings.warn(f"{path.name} is damaged: figures will lack the followed features of that epoch.",
+                          stacklevel=2)
     return found
 
 # %% ../nbs/core/19_adapt.ipynb #0e81bcd1
@@ -114,7 +121,8 @@ def epoch_line(
 ) -> str:
     "One readable line per epoch for the log: losses, agreement of the streams (ARI), speed, mAP in per cent."
     parts = [f"epoch {told['epoch']}"] + [f"{k} {v:.3f}" for k, v in told["losses"].items()]
-    parts += [f"ARI {k} {v['ari']:.2f}" for k, v in told["between"].items()] + [f"{told['images_per_second']:,.0f} img/s"]
+    parts += [f"ARI {k} {v['ari']:.2f}" for k, v in told["between"].items()] + [f"{told['images_per_second']:,.0f} "
+        "img/s"]
     if evaluations and evaluations[-1]["epoch"] == told["epoch"]:
         parts += [f"mAP {k} {100*v['mAP']:.1f}" for k, v in evaluations[-1].items() if k != "epoch"]
     return "  ".join(parts + told["warnings"])
@@ -129,7 +137,7 @@ class Adaptation:
         method:Method, # what adapts
         known:Known,   # what it may know, for the streams
         target,        # ReIDDataset, for evaluation
-        arrays:dict,   # {"source" | "train" | "query" | "gallery": uint8 (N, 3, H, W)}; no evaluation without query and gallery
+        arrays:dict,   # {"source" | "train" | "query" | "gallery": uint8 (N, 3, H, W)}; the last two to evaluate
         stage:Stage,   # configuration, device, folder
         seen:dict=None # takes the features of the last evaluation, see `evaluate_network`
     ):
@@ -142,7 +150,8 @@ class Adaptation:
         used = ["train"] + ["source"]*method.source_stream if self.epochs else []
         self.images = {k: resident(arrays[k], stage.device) for k in used}   # what batches are drawn from
         self.history, self.evaluations, self.labels, self.shown = [], [], {}, {}
-        self.told, self.first, self.seconds = None, 0, 0.  # of the epoch under way: what there is to tell, iterations done, their seconds
+        # of the epoch under way: what there is to tell, iterations done, their seconds
+        self.told, self.first, self.seconds = None, 0, 0.
         self.stepper, self.saved = None, None              # the optimiser, and what a checkpoint says of it
         batch_statistics(method, stage.cfg, stage.device)
         if stage.cfg.compile: compiled(method)
@@ -157,7 +166,8 @@ def save(self:Adaptation, it=0, **begun):
     if self.stepper and (it or self.method.keeps_optimiser):
         state, rest = self.stepper.state()
         tensors |= state
-    only_main(save_checkpoint, self.stage.folder, len(self.history), tensors, self.stage.params, iteration=it, history=self.history,
+    only_main(save_checkpoint, self.stage.folder, len(self.history), tensors, self.stage.params, iteration=it,
+              history=self.history,
               evaluations=self.evaluations, begun=begun or None, stepper=rest)
 
 @patch
@@ -173,7 +183,8 @@ def restore(self:Adaptation):
     if not found: self.stage.log("started"); return False
     epoch, tensors, extra = found
     self.history, self.evaluations = extra["history"], [e for e in extra["evaluations"] if e["epoch"] <= epoch]
-    self.shown, self.labels = ({k.removeprefix(f"loop.{what}."): v.numpy() for k, v in tensors.items() if k.startswith(f"loop.{what}.")}
+    self.shown, self.labels = ({k.removeprefix(f"loop.{what}."): v.numpy()
+                                for k, v in tensors.items() if k.startswith(f"loop.{what}.")}
                                for what in ("labels", "streams"))
     self.method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(("loop.", "optimizer."))})
     self.first, self.saved = extra["iteration"], extra["stepper"] and (tensors, extra["stepper"])
@@ -189,15 +200,18 @@ def relabel(self:Adaptation, live):
     method, cfg, epoch, feats = self.method.eval(), self.stage.cfg, len(self.history), {}
     began = extracted = time.perf_counter()
     if method.relabels(epoch) or not self.labels:
-        if method.extracts(epoch): live.set_description(f"epoch {epoch+1}/{cfg.epochs}, features"); feats = self.target_features()
+        if method.extracts(epoch):
+            live.set_description(f"epoch {epoch+1}/{cfg.epochs}, features"); feats = self.target_features()
         extracted = time.perf_counter()
         live.set_description(f"epoch {epoch+1}/{cfg.epochs}, clustering")
         self.labels = {s: np.asarray(v) for s, v in method.label(feats, epoch).items()}
         method.begin_epoch(feats, self.labels, epoch)
     self.shown = method.clusterings(self.labels)
-    self.told = describe_labels(self.shown, self.truth) | dict(seconds=dict(extract=extracted - began, cluster=time.perf_counter() - extracted))
+    self.told = describe_labels(self.shown, self.truth) | dict(seconds=dict(extract=extracted - began,
+        cluster=time.perf_counter() - extracted))
     if epoch in moments(self.epochs):
-        kept = {k: v[self.rows] for k, v in feats.items()} | {f"clusters {k}": torch.as_tensor(v[self.rows]) for k, v in self.shown.items()}
+        kept = {k: v[self.rows] for k, v in feats.items()} | {f"clusters {k}": torch.as_tensor(v[self.rows])
+            for k, v in self.shown.items()}
         only_main(follow, self.stage.folder, epoch, kept)
 
 @patch
@@ -205,7 +219,8 @@ def target_features(self:Adaptation) -> dict:
     "{name: (N, d)}: what is to be clustered."
     method = self.method
     where = dict(device=self.stage.device, precision=self.stage.precision)
-    if method.uses_source: method.meet_source(extract(method.source_features, self.arrays["source"], **where), self.known.source)
+    if method.uses_source:
+        method.meet_source(extract(method.source_features, self.arrays["source"], **where), self.known.source)
     return method.refine(extract(method.features, self.arrays["train"], **where))
 
 # %% ../nbs/core/19_adapt.ipynb #29000011
@@ -229,7 +244,8 @@ def draw(self:Adaptation, name, stream, it) -> Batch:
         gen = generator(cfg.seed, "target", epoch, it, f"augment {name}" + (f" view {v}" if v else ""))
         views.append(method.augment(raw, gen, name, len(rows)))
     labels = sent(torch.from_numpy(stream.labels)[mine], device)
-    return Batch(views[0] if len(views) == 1 else torch.stack(views), labels, mine, torch.from_numpy(stream.camids)[mine], raw)
+    return Batch(views[0] if len(views) == 1 else torch.stack(views), labels, mine,
+                 torch.from_numpy(stream.camids)[mine], raw)
 
 # %% ../nbs/core/19_adapt.ipynb #29000012
 @patch
@@ -257,7 +273,8 @@ def begin_stepper(self:Adaptation):
     "The optimiser of the epoch: a new one, the one that is kept, or the one of a checkpoint."
     method, cfg, stage = self.method, self.stage.cfg, self.stage
     if self.stepper is None or not method.keeps_optimiser:
-        self.stepper = Stepper(method.optimisers(), cfg.lr, cfg.weight_decay, stage.precision, running_statistics(method), looks(stage.device))
+        self.stepper = Stepper(method.optimisers(), cfg.lr, cfg.weight_decay, stage.precision,
+                               running_statistics(method), looks(stage.device))
     if self.saved:
         self.stepper.restore(*self.saved)
         self.saved = None
@@ -275,12 +292,15 @@ def train(self:Adaptation, live):
     for it in range(self.first, cfg.iters):
         images = self.iterate(streams, it); live.update(1)
         speed = f"{images*(it+1)/(time.perf_counter()-began):,.0f} img/s"
-        live.set_postfix_str("  ".join([*(f"{k} {v:.2f}" for k, v in self.stepper.means().items()), speed]), refresh=False)
+        live.set_postfix_str("  ".join([*(f"{k} {v:.2f}" for k, v in self.stepper.means().items()), speed]),
+                             refresh=False)
         watch(self.stepper, it + 1, f"stage 2, epoch {epoch+1}, iteration {it+1}", time.perf_counter() - began)
     self.stepper.look()
     seconds = time.perf_counter() - began
-    told |= dict(epoch=epoch + 1, losses=mean_over_processes(self.stepper.means()), images_per_second=images*cfg.iters/seconds, processes=world(),
-                 bn_batch=bn_images(cfg), seconds=told["seconds"] | dict(train=seconds), warnings=warn_of_collapse(told, len(self.arrays["train"])))
+    told |= dict(epoch=epoch + 1, losses=mean_over_processes(self.stepper.means()),
+                 images_per_second=images*cfg.iters/seconds, processes=world(),
+                 bn_batch=bn_images(cfg), seconds=told["seconds"] | dict(train=seconds),
+                 warnings=warn_of_collapse(told, len(self.arrays["train"])))
     for text in told["warnings"]: warnings.warn(f"epoch {epoch+1}, {text}.", stacklevel=2)
 
 # %% ../nbs/core/19_adapt.ipynb #29000016
@@ -297,7 +317,8 @@ def measure(self:Adaptation, desc=""):
 def describe_method(method, images, stage, sample=256):
     "What `method.describe` tells of `sample` training images, evenly spaced, in evaluation mode."
     rows = torch.linspace(0, len(images) - 1, min(sample, len(images))).round().long()
-    with autocast(stage.device, stage.precision): return method.eval().describe(normalise(fetch(images, rows, stage.device)))
+    with autocast(stage.device, stage.precision):
+        return method.eval().describe(normalise(fetch(images, rows, stage.device)))
 
 # %% ../nbs/core/19_adapt.ipynb #29000017
 @patch
@@ -307,7 +328,7 @@ def epoch(self:Adaptation, live):
     if self.told is None: self.relabel(live)
     if "losses" not in self.told:
         with held(): self.train(live)
-    elif not self.method.keeps_optimiser: self.saved = None # trained, and not evaluated: the next epoch begins with a new one
+    elif not self.method.keeps_optimiser: self.saved = None # trained, not evaluated: the next epoch begins anew
     self.first, self.seconds = 0, 0.
     if self.tests and (epoch % cfg.eval_every == 0 or epoch == self.epochs):
         live.set_description(f"epoch {epoch}/{cfg.epochs}, evaluation")
@@ -340,9 +361,10 @@ def adapt(
     method:Method,  # what adapts
     known:Known,    # what it may know
     target,         # ReIDDataset
-    arrays:dict,    # {"source" | "train" | "query" | "gallery": uint8 (N, 3, H, W)}; nothing is evaluated without query and gallery
+    arrays:dict,    # {"source" | "train" | "query" | "gallery": uint8 (N, 3, H, W)}; the last two to evaluate
     stage:Stage,    # configuration, device, folder, what a checkpoint must have been made with, log
     seen:dict=None  # takes the features of the last evaluation, see `evaluate_network`
 ) -> tuple:
-    "(epochs, evaluations, followed, shown): histories; kept {epoch: {name: (n, d), 'clusters name': (n,)}}; all labels of the last epoch."
+    """(epochs, evaluations, followed, shown): histories; kept {epoch: {name: (n, d), 'clusters name': (n,)}}; all
+    labels of the last epoch."""
     return Adaptation(method, known, target, arrays, stage, seen).run()

@@ -60,7 +60,8 @@ def write_cache(
 ) -> dict: # {row: reason} of unreadable images
     "Decode or draw every image of `split` once; the readable ones become the rows of their key's .npy in `folder`."
     path, bad, seal = folder/f"{split.key(height, width)}.npy", {}, hashlib.sha256()
-    with atomic_path(path) as part, open(part, "wb") as f, bar(total=len(split), desc=f"{split.name} images", unit="img",
+    with atomic_path(path) as part, open(part, "wb") as f, bar(total=len(split), desc=f"{split.name} images",
+        unit="img",
                                                                disable=len(split) <= chunk) as progress:
         f.write(cache_header((len(split), 3, height, width)))
         for i in range(0, len(split), chunk):
@@ -85,7 +86,8 @@ def private_room(
     "Room that only this process has: memory, or a file without a name where memory is short."
     if 4*world()*size <= psutil.virtual_memory().available: return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE)
     with tempfile.TemporaryFile(dir=folder) as f:
-        if hasattr(os, "posix_fallocate"): os.posix_fallocate(f.fileno(), 0, size) # a full disk is an error here, not a signal later
+        # a full disk is an error here, not a signal later
+        if hasattr(os, "posix_fallocate"): os.posix_fallocate(f.fileno(), 0, size)
         else: f.truncate(size)
         return mmap.mmap(f.fileno(), size)
 
@@ -93,7 +95,8 @@ def open_cache(
     path:Path,  # .npy file
     shape:tuple # wanted
 ) -> np.ndarray|None:
-    "A private copy of the pixels at `path`, uint8, not to be written to; None where the file is missing or is not what was written."
+    """A private copy of the pixels at `path`, uint8, not to be written to; None where the file is missing or is not
+    what was written."""
     head, left, seal = cache_header(shape), math.prod(shape), hashlib.sha256()
     try:
         with open(path, "rb") as f:
@@ -131,11 +134,12 @@ def read_note(
 
 # %% ../nbs/core/06_batches.ipynb #127cd594
 def cached_images(
-    split,                  # `lf2.data.Split`; unreadable images leave it if its `on_bad_image` is "skip", else raise BadImages
+    split,                  # `lf2.data.Split`; unreadable images leave it, or raise, as its `on_bad_image` says
     height:int, width:int,  # pixels
     cache_dir               # folder, made if need be
 ) -> np.ndarray: # uint8 (N, 3, H, W), row i belongs to split.pids[i]
-    "All pixels of `split`, decoded at most once per machine; a cache that is not what was written is made anew with a DataWarning."
+    """All pixels of `split`, decoded at most once per machine; a cache that is not what was written is made anew with a
+    DataWarning."""
     if not len(split): raise DataError(f"split {split.name!r} is empty: there is nothing to read.")
     folder, key, shape = Path(cache_dir), split.key(height, width), (len(split), 3, height, width)
     path, note = folder/f"{key}.npy", folder/f"{key}.json"
@@ -143,15 +147,19 @@ def cached_images(
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise disk_error(folder, e) from e
     with FileLock(folder/f"{key}.lock"):
-        if (images := open_cache(path, shape)) is not None: return images # another run has made it while this one waited
+        # another run has made it while this one waited
+        if (images := open_cache(path, shape)) is not None: return images
         sweep(folder, path.name)
         if not (bad := read_note(note, len(split))):
             for p in (path, note):
-                if p.exists(): warn(f"cache {p} is not what was written (altered, cut short, or by an earlier version): it is made anew.")
+                if p.exists():
+                    warn(f"cache {p} is not what was written (altered, cut short, or by an earlier version): it is "
+                         "made anew.")
             bad = write_cache(split, height, width, folder)
         if not bad:
             if (images := open_cache(path, shape)) is not None: return images
-            raise DataError(f"cache {path} was altered as soon as it was written: see what else writes to {folder}, or choose another cache_dir.")
+            raise DataError(f"cache {path} was altered as soon as it was written: see what else writes to {folder}, or "
+                            "choose another cache_dir.")
         split.drop(bad)
     return cached_images(split, height, width, cache_dir)
 
@@ -215,9 +223,11 @@ class IdentitySampler:
         fit = size > (0 if singletons else 1)
         self.rows, self.start, self.size = (torch.as_tensor(x) for x in (rows, start[fit], size[fit]))
         self.classes, self.instances, self.camera_aware = batch//instances, instances, camera_aware
-        if batch % instances: raise DataError(f"batch = {batch} is no multiple of instances = {instances}: change one of them.")
+        if batch % instances:
+            raise DataError(f"batch = {batch} is no multiple of instances = {instances}: change one of them.")
         if len(self.size) < self.classes:
-            enough = f"{len(size)} identities there are" if singletons else f"{len(self.size)} of {len(size)} identities have two images or more"
+            enough = f"{len(size)} identities there are" if singletons else (f"{len(self.size)} of {len(size)} "
+                "identities have two images or more")
             raise DataError(f"{enough}, but a batch of {batch} = {self.classes} × {instances} needs {self.classes}: "
                             f"{remedy(by, len(labels), len(rows))}.")
 
@@ -251,7 +261,9 @@ class ShuffledSampler:
         self.size, self.key, n = batch, key if isinstance(key, tuple) else (key,), len(self.rows)
         self.per_pass = n//batch + (last == "keep" and n % batch > 1) or int(last == "keep" and n > 0)
         self.end = n if last == "keep" else self.per_pass*batch
-        if not self.per_pass: raise DataError(f"{n} images are fewer than a batch of {batch}: lower batch, or keep the last part of a pass.")
+        if not self.per_pass:
+            raise DataError(f"{n} images are fewer than a batch of {batch}: lower batch, or keep the last part of a "
+                            "pass.")
 
     def batch(self,
         gen:torch.Generator=None, # not drawn from: the order has its own key
@@ -272,10 +284,13 @@ class CameraSampler:
     ):
         camids = np.asarray(camids)
         used = np.ones(len(camids), bool) if labels is None else np.asarray(labels) >= 0
-        self.size, self.members = batch, [torch.as_tensor(np.flatnonzero(used & (camids == c))) for c in np.unique(camids[used])]
+        self.size, self.members = batch, [torch.as_tensor(np.flatnonzero(used & (camids == c)))
+                                          for c in np.unique(camids[used])]
         if not 0 < len(self.members) <= batch:
-            raise DataError(f"a batch of {batch} cannot show each of {len(self.members)} cameras ({used.sum()} of {len(used)} images "
-                            "have a label): " + ("raise batch." if len(self.members) else "give labels to some images."))
+            raise DataError(f"a batch of {batch} cannot show each of {len(self.members)} cameras ({used.sum()} of "
+                            f"{len(used)} images "
+                            "have a label): " + ("raise batch." if len(self.members)
+                                else "give labels to some images."))
 
     def batch(self,
         gen:torch.Generator, # see `generator`
@@ -303,7 +318,8 @@ def cut_all(images, moves, pad):
     at = lambda n: torch.arange(n, device=images.device)
     top, left, mirrored = sent(moves, images.device).unsqueeze(2)
     rows, cols = top + at(H), left + torch.where(mirrored > 0, W - 1 - at(W), at(W))
-    return F.pad(images, (pad,)*4)[at(B).view(B, 1, 1, 1), at(C).view(C, 1, 1), rows.view(B, 1, H, 1), cols.view(B, 1, 1, W)]
+    return F.pad(images, (pad,)*4)[at(B).view(B, 1, 1, 1), at(C).view(C, 1, 1), rows.view(B, 1, H, 1),
+                                   cols.view(B, 1, 1, W)]
 
 def flip_crop(
     images:torch.Tensor,    # uint8 (B, 3, H, W)
@@ -334,7 +350,8 @@ def normalise(
 ) -> torch.Tensor: # float32 (B, 3, H, W)
     "ImageNet's mean and standard deviation taken out."
     out, (mean, std, _) = torch.empty(images.shape, device=images.device), on_device(images.device)
-    n = max(1, 2**18//images[0].numel()) if images.device.type == "cpu" else len(images) # as many as stay in a core's cache
+    # as many as stay in a core's cache
+    n = max(1, 2**18//images[0].numel()) if images.device.type == "cpu" else len(images)
     for part, raw in zip(out.split(n), images.split(n), strict=True): part.copy_(raw).sub_(mean).div_(std)
     return out
 
@@ -347,7 +364,8 @@ def erase_boxes(
     law:str="log-uniform",          # of the aspect, or "uniform": see above
 ) -> torch.Tensor: # int64 (4, n): top, bottom, left, right; empty if none of ten candidates fits
     "One random box for each image."
-    if law not in ("log-uniform", "uniform"): raise ValueError(f"erase_law = {law!r} is unknown: choose 'log-uniform' or 'uniform'.")
+    if law not in ("log-uniform", "uniform"):
+        raise ValueError(f"erase_law = {law!r} is unknown: choose 'log-uniform' or 'uniform'.")
     u = torch.rand(4, n, 10, generator=gen)
     size = height*width*(area[0] + (area[1] - area[0])*u[0])
     ratio = aspect[0]*(aspect[1]/aspect[0])**u[1] if law == "log-uniform" else aspect[0] + (aspect[1] - aspect[0])*u[1]
@@ -367,7 +385,8 @@ def erase_each(out, boxes, fill):
 def erase_all(out, boxes, fill):
     "The same by one mask, without a wait for the device, in a tensor of its own."
     at = lambda n: torch.arange(n, device=out.device)
-    (top, bottom, left, right), y, x = sent(boxes, out.device).view(4, -1, 1, 1, 1), at(out.shape[2]).view(-1, 1), at(out.shape[3])
+    (top, bottom, left, right), y, x = sent(boxes, out.device).view(4, -1, 1, 1, 1), at(out.shape[2]).view(-1,
+        1), at(out.shape[3])
     return torch.where((y >= top) & (y < bottom) & (x >= left) & (x < right), fill, out)
 
 def augment(
@@ -382,7 +401,8 @@ def augment(
 ) -> torch.Tensor: # float32 (B, 3, H, W), normalised
     "Flip, pad + random crop, normalise, erase, on the images' device."
     B, _, H, W = images.shape
-    if erase_fill not in ("mean", "released"): raise ValueError(f"erase_fill = {erase_fill!r} is unknown: choose 'mean' or 'released'.")
+    if erase_fill not in ("mean", "released"):
+        raise ValueError(f"erase_fill = {erase_fill!r} is unknown: choose 'mean' or 'released'.")
     out = normalise(flip_crop(images, gen, round(10*H/256) if pad is None else pad, flip, whole))
     if erase <= 0: return out
     fill = on_device(images.device)[2] if erase_fill == "released" else 0.

@@ -19,7 +19,8 @@ from .checkpoint import Log, Watch, end_if_asked, held, load_checkpoint, only_me
 from .config import RunError, code_hash, keyed_seed, params_hash
 from .losses import cross_entropy, global_triplet
 from .network import ReIDNet, autocast, make_network, pick_device, weights_key
-from .processes import batch_statistics, from_main, mean_over_processes, only_main, running_statistics, same_weights, share
+from .processes import (batch_statistics, from_main, mean_over_processes, only_main, running_statistics,
+                           same_weights, share)
 from .progress import bar
 from .stepping import Stage, Stepper, compiled, looks
 
@@ -37,7 +38,8 @@ def reid_loss(
 ) -> dict:
     "{cls, tri}: scalars L_cls and λ L_tri, to be added: Eqs. (1)–(3), and (8)–(9) with pseudo labels."
     behind = net.neck(f)
-    return dict(cls=cross_entropy(classifier(behind), pids, smoothing), tri=lam * global_triplet(behind if triplet_at == "neck" else f, pids, triplet, m))
+    return dict(cls=cross_entropy(classifier(behind), pids, smoothing),
+                tri=lam * global_triplet(behind if triplet_at == "neck" else f, pids, triplet, m))
 
 # %% ../nbs/core/17_pretrain.ipynb #3bfaccc1
 def pretrain_rate(
@@ -53,7 +55,8 @@ def pretrain_rate(
 # %% ../nbs/core/17_pretrain.ipynb #5ba65693
 SOURCE_MODULES = ["processes", "synthetic", "data", "batches", "network", "losses", "stepping", "pretrain"]
 SOURCE_PARAMS = ("source", "data_seed", "scale", "ids", "pattern", "height", "width", "arch", "weights", "neck",
-                 "pretrain_epochs", "pretrain_iters", "pretrain_lr", "batch", "instances", "bn_batch", "weight_decay", "lam", "m", "smoothing",
+                 "pretrain_epochs", "pretrain_iters", "pretrain_lr", "batch", "instances", "bn_batch", "weight_decay",
+                 "lam", "m", "smoothing",
                  "seed", "local_detail", "warmup", "source_triplet", "target_forwards", "camera_aware")
 
 def source_params(
@@ -65,7 +68,8 @@ def source_params(
     "All that stage 1 depends on, the code included; two runs with equal ones share its result."
     seen = dict(target_data=target_key) if cfg.target_forwards else {}
     return {k: getattr(cfg, k) for k in SOURCE_PARAMS} | seen | dict(
-        weights=weights_key(cfg.weights), K=getattr(cfg, "K", 2), data=data_key, precision=precision, code=code_hash(SOURCE_MODULES))
+        weights=weights_key(cfg.weights), K=getattr(cfg, "K", 2), data=data_key, precision=precision,
+        code=code_hash(SOURCE_MODULES))
 
 # %% ../nbs/core/17_pretrain.ipynb #26000007
 class SourceTraining:
@@ -88,16 +92,19 @@ class SourceTraining:
             self.classifier = nn.Linear(self.net.channels, len(classes), bias=False).to(device)
         self.both = nn.ModuleDict(dict(net=self.net, classifier=self.classifier))
         self.sampler = IdentitySampler(self.labels, camids, cfg.batch, cfg.instances, cfg.camera_aware)
-        self.stepper = Stepper([p for p in self.both.parameters() if p.requires_grad], cfg.pretrain_lr, cfg.weight_decay, stage.precision,
+        self.stepper = Stepper([p for p in self.both.parameters() if p.requires_grad], cfg.pretrain_lr,
+                               cfg.weight_decay, stage.precision,
                                running_statistics(self.net.train()), every=looks(device))
-        self.history, self.epoch, self.first, self.before = [], 0, 0, 0.   # finished epochs, iterations of the next one, and its seconds
+        # finished epochs, iterations of the next one, and its seconds
+        self.history, self.epoch, self.first, self.before = [], 0, 0, 0.
 
 # %% ../nbs/core/17_pretrain.ipynb #26000008
 @patch
 def save(self:SourceTraining, it=0, seconds=0.):
     "A checkpoint after `it` iterations of the epoch under way."
     tensors, rest = self.stepper.state()
-    only_main(save_checkpoint, self.stage.folder, self.epoch, self.both.state_dict() | tensors, self.stage.params, iteration=it,
+    only_main(save_checkpoint, self.stage.folder, self.epoch, self.both.state_dict() | tensors, self.stage.params,
+              iteration=it,
               history=self.history, stepper=rest, seconds=seconds)
 
 @patch
@@ -118,10 +125,12 @@ def iterate(self:SourceTraining, it):
     "Iteration `it` of the epoch under way."
     cfg, stage, epoch = self.stage.cfg, self.stage, self.epoch
     rows = self.sampler.batch(generator(cfg.seed, "source", epoch, it, "sampler"))[share(cfg.batch)]
-    x = augment(fetch(self.images, rows, stage.device), generator(cfg.seed, "source", epoch, it, "augment"), whole=cfg.batch)
+    x = augment(fetch(self.images, rows, stage.device), generator(cfg.seed, "source", epoch, it, "augment"),
+                whole=cfg.batch)
     with autocast(stage.device, stage.precision): maps = self.net(x)
     y = sent(torch.from_numpy(self.labels)[rows], stage.device)
-    terms = reid_loss(self.net, self.classifier, self.net.pooled(maps)[0], y, cfg.lam, cfg.m, cfg.smoothing, cfg.source_triplet)
+    terms = reid_loss(self.net, self.classifier, self.net.pooled(maps)[0], y, cfg.lam, cfg.m, cfg.smoothing,
+                      cfg.source_triplet)
     if self.unlabelled is not None: self.show(it)
     last = f"epoch {epoch}" if epoch else "none"
     self.stepper.backward(terms, f"stage 1, epoch {epoch+1}, iteration {it+1} (last checkpoint: {last})")
@@ -130,7 +139,8 @@ def iterate(self:SourceTraining, it):
 @patch
 @torch.no_grad()
 def show(self:SourceTraining, it):
-    "A forward of `cfg.batch` random target images, which moves the BN statistics of backbone and neck and nothing else."
+    """A forward of `cfg.batch` random target images, which moves the BN statistics of backbone and neck and nothing
+    else."""
     cfg, stage, epoch = self.stage.cfg, self.stage, self.epoch
     gen = generator(cfg.seed, "source", epoch, it, "target rows")
     rows = torch.randint(len(self.unlabelled), (cfg.batch,), generator=gen)[share(cfg.batch)]
@@ -144,7 +154,8 @@ def show(self:SourceTraining, it):
 def train_epoch(self:SourceTraining, live):
     "The epoch under way, or what is left of it: {cls, tri: means; epoch, from 1; lr; seconds} joins the history."
     cfg, stepper = self.stage.cfg, self.stepper
-    rate, began = pretrain_rate(self.epoch, cfg.pretrain_epochs, cfg.pretrain_lr, cfg.warmup), time.perf_counter() - self.before
+    rate, began = pretrain_rate(self.epoch, cfg.pretrain_epochs, cfg.pretrain_lr,
+                                cfg.warmup), time.perf_counter() - self.before
     stepper.set_rate(rate)
     if not self.first: stepper.restart()
     watch = Watch(self.stage.log, lambda stepper, it, seconds: self.save(it, seconds))
@@ -152,11 +163,13 @@ def train_epoch(self:SourceTraining, live):
     for it in range(self.first, cfg.pretrain_iters):
         self.iterate(it); live.update(1)
         speed = f"{cfg.batch*(it+1)/(time.perf_counter()-began):,.0f} img/s"
-        live.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in stepper.means().items()) + f"  {speed}", refresh=False)
+        live.set_postfix_str("  ".join(f"{k} {v:.3f}" for k, v in stepper.means().items()) + f"  {speed}",
+                             refresh=False)
         watch(stepper, it + 1, f"stage 1, epoch {self.epoch+1}, iteration {it+1}", time.perf_counter() - began)
     stepper.look()
     self.epoch, self.first, self.before = self.epoch + 1, 0, 0.
-    self.history.append(mean_over_processes(stepper.means()) | dict(epoch=self.epoch, lr=rate, seconds=time.perf_counter() - began))
+    self.history.append(mean_over_processes(stepper.means()) | dict(epoch=self.epoch, lr=rate,
+        seconds=time.perf_counter() - began))
 
 # %% ../nbs/core/17_pretrain.ipynb #26000012
 @patch
@@ -187,7 +200,8 @@ def pretrain(
     "(network, history): stage 1, gone on with or returned at once where a checkpoint with the same settings lies."
     device, precision = pick_device(cfg.device, cfg.precision)
     if cfg.target_forwards and target is None:
-        raise RunError("target_forwards = True shows stage 1 the target's images, and none were given: pass target=(images, key).")
+        raise RunError("target_forwards = True shows stage 1 the target's images, and none were given: pass "
+                       "target=(images, key).")
     params = source_params(cfg, data_key, precision, target and target[1])
     folder = Path(runs_dir)/f"source-{cfg.source}-{cfg.seed}-{params_hash(params)}"
     stage = Stage(cfg, device, precision, folder, params, Log(folder))
