@@ -10,8 +10,8 @@
 
 Without profile=… the tables are of text-only, the profile of the committed records. A run counts as made when a record of its
 parameters lies in results/, with or without its folder in runs/. only=… names the methods that are run; tables have a row for the
-others all the same. Any other parameter of nbs/run_adapt.ipynb goes to every run (weights=FILE, …). Figures of another pair or preset, and tables and figures of runs
-with further parameters, go to folders of their own in results/tables/ and figures/. Stopped, the same command
+others all the same. Any other parameter of nbs/run_adapt.ipynb goes to every run (weights=FILE, …). Figures of another pair or
+preset, and tables and figures of runs with further parameters, go to folders of their own in results/tables/ and figures/. Stopped, the same command
 goes on where it stopped.
 """
 import json

@@ -9,7 +9,8 @@
     make study profile=paper only=paper-fm_bn,paper-gamma
 
 Records go to results/study/, those of another profile to results/study-PROFILE/, or to results_dir=…; a run that has left its record
-is not made again. Stopped, the same command goes on where it stopped. Runs that share a source checkpoint wait for the first of them to make it. Other parameters go to every run.
+is not made again. Stopped, the same command goes on where it stopped. Runs that share a source checkpoint wait for the first of them
+to make it. Other parameters go to every run.
 """
 import json
 import os
