@@ -3,16 +3,16 @@
     make paper                                       # the embedded benchmark, both directions, seed 0, preset demo
     make paper dry=1                                 # only list which runs there are and which are missing
     make paper runs=0                                # make no run: draw what there is
-    make paper seeds=0,1,2 M=700 jobs=4              # three seeds, LF² with one M, four runs at a time, job i on GPU i mod n
+    make paper seeds=0,1,2 M=700 jobs=4              # three seeds, LF² with one M, four runs at a time: i on GPU i mod n
     make paper pair=real data_root=/data             # Market-1501 and DukeMTMC-reID, preset full
-    make paper profile=released M=300,400,500,700,900 seeds=0,1,2 only=lf2,lf2-nofm,baseline,baseline-3x   # Table II of another profile
+    make paper profile=released M=300,400,500,700,900 seeds=0,1,2 only=lf2,lf2-nofm,baseline,baseline-3x   # Table II
     make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
 
-Without profile=… the tables are of text-only, the profile of the committed records. A run counts as made when a record of its
-parameters lies in results/, with or without its folder in runs/. only=… names the methods that are run; tables have a row for the
-others all the same. Any other parameter of nbs/run_adapt.ipynb goes to every run (weights=FILE, …). Figures of another pair or
-preset, and tables and figures of runs with further parameters, go to folders of their own in results/tables/ and figures/. Stopped, the same command
-goes on where it stopped.
+Without profile=… the tables are of text-only, the profile of the committed records. A run counts as made when a
+record of its parameters lies in results/, with or without its folder in runs/. only=… names the methods that are run;
+tables have a row for the others all the same. Any other parameter of nbs/run_adapt.ipynb goes to every run
+(weights=FILE, …). Figures of another pair or preset, and tables and figures of runs with further parameters, go to
+folders of their own in results/tables/ and figures/. Stopped, the same command goes on where it stopped.
 """
 import json
 import os
@@ -24,7 +24,8 @@ from lf2.commands import make_parameters, notebook_parameters, output_name, para
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = {"syn": ("syn-duke", "syn-market"), "real": ("dukemtmc-reid", "market1501")}
-OWN = ("pair", "data_root", "source", "target", "source_root", "target_root", "preset", "seeds", "M", "jobs", "dry", "runs", "only",
+OWN = ("pair", "data_root", "source", "target", "source_root", "target_root", "preset", "seeds", "M", "jobs", "dry",
+       "runs", "only",
        "results_dir")
 
 
@@ -37,20 +38,25 @@ def plan(given):
     for wrong, right in (("seed", "seeds=0,1,2"), ("method", "M=… for LF², or make adapt for a single run")):
         if wrong in given: raise RunError(f"parameter {wrong!r} is not one of make paper: write {right}.")
     pair, preset = given.get("pair", "syn"), given.get("preset")
-    if pair not in PAIRS: raise RunError(f"pair = {pair!r} is unknown: choose one of {', '.join(PAIRS)}, or give source=… target=….")
+    if pair not in PAIRS:
+        raise RunError(f"pair = {pair!r} is unknown: choose one of {', '.join(PAIRS)}, or give source=… target=….")
     source, target = given.get("source", PAIRS[pair][0]), given.get("target", PAIRS[pair][1])
     if source == target: raise RunError(f"source and target are both {source!r}: choose two data sets.")
     if pair == "real" and not any(given.get(k) for k in ("data_root", "source_root", "target_root")):
         raise RunError("pair=real reads Market-1501 and DukeMTMC-reID from a folder of yours: add data_root=….")
     fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), profile=SHOWN, data_seed=0)
     fixed |= {k: typed(v) for k, v in given.items() if k not in OWN}
-    roots = {name: given.get(f"{side}_root", given.get("data_root")) for name, side in ((source, "source"), (target, "target"))}
-    rows, seeds = paper_rows(numbers(given.get("M", "500,700,900")), profile=fixed["profile"]), numbers(given.get("seeds", "0"))
-    only, known = [w for w in given.get("only", "").split(",") if w], list(dict.fromkeys(p["method"] for _, p, _ in rows))
+    roots = {name: given.get(f"{side}_root", given.get("data_root"))
+             for name, side in ((source, "source"), (target, "target"))}
+    rows, seeds = paper_rows(numbers(given.get("M", "500,700,900")),
+                             profile=fixed["profile"]), numbers(given.get("seeds", "0"))
+    only, known = [w for w in given.get("only", "").split(",")
+                   if w], list(dict.fromkeys(p["method"] for _, p, _ in rows))
     for w in only:
         if w not in known: raise RunError(f"only = {w!r} is no row of the table: choose from {', '.join(known)}.")
     if only: rows = [row for row in rows if row[1]["method"] in only]
-    runs = [(name, params | dict(source=s, target=t, seed=seed)) for seed in seeds for s, t in ((source, target), (target, source))
+    runs = [(name, params | dict(source=s, target=t, seed=seed)) for seed in seeds
+            for s, t in ((source, target), (target, source))
             for name, params, _ in rows]
     for _, params in runs: configure(fixed | params)  # a wrong parameter is told before hours are spent
     return source, target, fixed, roots, runs
@@ -61,7 +67,8 @@ def jobs_of(given):
     from lf2.config import RunError
 
     text = given.get("jobs", "1")
-    if not text.isdigit() or int(text) < 1: raise RunError(f"jobs = {text!r} is not a number of runs at a time: give 1 or more.")
+    if not text.isdigit() or int(text) < 1:
+        raise RunError(f"jobs = {text!r} is not a number of runs at a time: give 1 or more.")
     return int(text)
 
 
@@ -78,7 +85,8 @@ def warn_of_foreign(found, given, way_out=""):
 def commands(missing, fixed, roots, results):
     """(title, command) of each missing run: tools/papermill_run.py run_adapt …"""
     for _, params in missing:
-        folders = dict(source_root=roots[params["source"]], target_root=roots[params["target"]], results_dir=shown_path(results))
+        folders = dict(source_root=roots[params["source"]], target_root=roots[params["target"]],
+                       results_dir=shown_path(results))
         given = fixed | params | folders
         words = {k: str(v) for k, v in given.items() if v is not None}
         command = [sys.executable, "tools/papermill_run.py", "run_adapt", *(f"{k}={v}" for k, v in words.items())]
@@ -86,15 +94,17 @@ def commands(missing, fixed, roots, results):
 
 
 def beyond_default(source, target, fixed):
-    """Those of `fixed` that the tables must tell from the default: what can change a result, the machine's choices apart."""
+    """Those of `fixed` that the tables must tell from the default: what can change a result but the machine."""
     from dataclasses import fields
 
     from lf2.config import Core
     from lf2.methods import METHODS
     from lf2.tables import SHOWN, UNASKED
 
-    names = {f.name for c in (Core, *(m.Params for m in METHODS.values() if m.Params)) for f in fields(c) if f.metadata["result"]}
-    return {k: v for k, v in fixed.items() if k in names and k not in ("preset", "data_seed", *UNASKED) and (k, v) != ("profile", SHOWN)}
+    names = {f.name for c in (Core, *(m.Params for m in METHODS.values() if m.Params))
+             for f in fields(c) if f.metadata["result"]}
+    return {k: v for k, v in fixed.items() if k in names and k not in ("preset", "data_seed", *UNASKED)
+            and (k, v) != ("profile", SHOWN)}
 
 
 def draw(source, target, fixed, roots, given, results):
@@ -103,20 +113,26 @@ def draw(source, target, fixed, roots, given, results):
 
     also = beyond_default(source, target, fixed)
     apart = Path(output_name("with", {k: str(v) for k, v in also.items()})).stem if also else ""
-    ours = (source, target) == PAIRS["syn"] and (fixed["preset"], fixed["data_seed"]) == ("demo", 0)          # those that README shows
-    figures = ROOT/"figures"/("" if ours else f"{source}-{target}-{fixed['preset']}") if results == ROOT/"results" else results/"figures"
+    # those that README shows
+    ours = (source, target) == PAIRS["syn"] and (fixed["preset"], fixed["data_seed"]) == ("demo", 0)
+    figures = ROOT/"figures"/("" if ours
+        else f"{source}-{target}-{fixed['preset']}") if results == ROOT/"results" else results/"figures"
     folders = dict(results_dir=results, out_dir=results/"tables"/apart, figures_dir=figures/apart)
     known = fixed | dict(source=source, target=target) | {k: shown_path(v) for k, v in folders.items()}
     if also: known["also"] = json.dumps(also)
     seeds, Ms = numbers(given.get("seeds")) or [0], numbers(given.get("M")) or [700]
     lists = {k: given[k] for k in ("M", "seeds") if k in given}                       # the tables' affair
-    M, one = dict(M=700 if 700 in Ms else Ms[0]), dict(seed=seeds[0]) | ({"target_root": roots[target]} if roots[target] else {})
+    M, one = dict(M=700 if 700 in Ms else Ms[0]), dict(seed=seeds[0]) | ({"target_root": roots[target]}
+        if roots[target] else {})
     failed = []
     for notebook in sorted([*(ROOT/"nbs"/"paper").glob("tab_*.ipynb"), *(ROOT/"nbs"/"paper").glob("fig_*.ipynb")]):
         names = set(notebook_parameters(notebook))
-        own = known | (lists if notebook.stem.startswith("tab_") else M) | (one if "target_root" in names else {})  # one run of each method
-        argv = [sys.executable, "-m", "papermill", shown_path(notebook), shown_path(results/notebook.name), "--no-progress-bar"]
-        for k in sorted(names & own.keys()): argv += ["-r" if k.endswith("_dir") or k == "also" else "-p", k, str(own[k])]
+        # one run of each method
+        own = known | (lists if notebook.stem.startswith("tab_") else M) | (one if "target_root" in names else {})
+        argv = [sys.executable, "-m", "papermill", shown_path(notebook), shown_path(results/notebook.name),
+                "--no-progress-bar"]
+        for k in sorted(names & own.keys()):
+            argv += ["-r" if k.endswith("_dir") or k == "also" else "-p", k, str(own[k])]
         env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
         done = subprocess.run([str(a) for a in argv], cwd=ROOT, env=env, capture_output=True, text=True)
         last = done.stderr.strip().splitlines()[-1:] if done.returncode else []
@@ -140,8 +156,10 @@ def main():
     if given.get("dry", "0") not in ("0", ""): return 0
     failed = []
     if given.get("runs", "1") != "0" and missing:
-        first = [m for m in missing if m[1]["method"] == "direct"]  # these make the source networks that all others begin with
-        rounds = [list(commands(some, fixed, roots, results)) for some in (first, [m for m in missing if m not in first])]
+        # these make the source networks that all others begin with
+        first = [m for m in missing if m[1]["method"] == "direct"]
+        rounds = [list(commands(some, fixed, roots, results))
+                  for some in (first, [m for m in missing if m not in first])]
         failed = in_rounds(rounds, jobs, runs_of(results)/"paper")
     results.mkdir(parents=True, exist_ok=True)
     failed += draw(source, target, fixed, roots, given, results)

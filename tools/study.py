@@ -3,14 +3,14 @@
     make study                            # from text-only: both directions, three seeds, M = 700, preset study
     make study profile=paper              # from paper; or profile=released, backwards
     make study dry=1                      # only list which runs there are and which are missing
-    make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, profile, local or after
-    make study only=half,dbscan           # by their keys; the profile itself, which all are compared with, always comes along
+    make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, profile, …
+    make study only=half,dbscan           # by their keys; the profile itself always comes along
     make study only=text-only             # it alone
     make study profile=paper only=paper-fm_bn,paper-gamma
 
-Records go to results/study/, those of another profile to results/study-PROFILE/, or to results_dir=…; a run that has left its record
-is not made again. Stopped, the same command goes on where it stopped. Runs that share a source checkpoint wait for the first of them
-to make it. Other parameters go to every run.
+Records go to results/study/, those of another profile to results/study-PROFILE/, or to results_dir=…; a run that has
+left its record is not made again. Stopped, the same command goes on where it stopped. Runs that share a source
+checkpoint wait for the first of them to make it. Other parameters go to every run.
 """
 import json
 import os
@@ -31,7 +31,8 @@ def plan(given):
     from lf2.tables import SHOWN, numbers
 
     for wrong in ("seed", "source", "target", "method"):
-        if wrong in given: raise RunError(f"parameter {wrong!r} is the study's own: choose among its runs with seeds=… and only=….")
+        if wrong in given:
+            raise RunError(f"parameter {wrong!r} is the study's own: choose among its runs with seeds=… and only=….")
     profile, words = given.get("profile", SHOWN), [w for w in given.get("only", "").split(",") if w]
     if profile not in (SHOWN, *SWITCHES):
         raise RunError(f"profile = {profile!r} has no study: choose one of {', '.join([SHOWN, *SWITCHES])}.")
@@ -54,7 +55,8 @@ def source_of(fixed, own):
     from lf2.run import configure
 
     cfg = configure(fixed | own)
-    return tuple(getattr(cfg, k) for k in SOURCE_PARAMS) + (getattr(cfg, "K", 2), cfg.target if cfg.target_forwards else None)
+    return tuple(getattr(cfg, k) for k in SOURCE_PARAMS) + (getattr(cfg, "K", 2),
+        cfg.target if cfg.target_forwards else None)
 
 
 def in_order(found, fixed):
@@ -84,14 +86,16 @@ def main():
 
     given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     own = given.get("profile", "text-only")
-    results = (ROOT/(given.get("results_dir") or ("results/study" if own == "text-only" else f"results/study-{own}"))).resolve()
+    results = (ROOT/(given.get("results_dir")
+                     or ("results/study" if own == "text-only" else f"results/study-{own}"))).resolve()
     jobs, (fixed, runs) = jobs_of(given), plan(given)
     found = sort_out(runs, fixed, results)
     tell(found)
     if any(record is None for *_, record in found): warn_of_foreign(found, given)
     rounds = in_order(found, fixed)
     if given.get("dry", "0") not in ("0", ""): return 0
-    failed = [] if not any(rounds) else in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs, runs_of(results)/"logs")
+    failed = [] if not any(rounds) else in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs,
+        runs_of(results)/"logs")
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
     elif results == ROOT/"results"/"study": print(DRAW)
     return 1 if failed else 0
