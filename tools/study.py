@@ -3,7 +3,7 @@
     make study                            # from text-only: both directions, three seeds, M = 700, preset study
     make study profile=paper              # from paper; or profile=released, backwards
     make study dry=1                      # only list which runs there are and which are missing
-    make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, profile, …
+    make study only=fm seeds=0 jobs=2     # a group: fm, loss, features, batches, teacher, clustering, source, …
     make study only=half,dbscan           # by their keys; the profile itself always comes along
     make study only=text-only             # it alone
     make study profile=paper only=paper-fm_bn,paper-gamma
