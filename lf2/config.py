@@ -325,7 +325,8 @@ def code_hash(
     folder:str|Path|None=None, # where they are, the package's folder unless told
 ) -> str:
     """Hash of the modules' syntax trees without docstrings, `PRESETS`, `PROFILES` and this function, the same under
-    Python 3.11, 3.12 and 3.13; comments and layout do not count."""
+    Python 3.11, 3.12 and 3.13; comments and layout do not count. A process parses a text once."""
+    known = vars(code_hash).setdefault("known", {}) # text → its tree as bytes
     def left_out(node):
         return (getattr(node, "name", None) == "code_hash" or isinstance(node, ast.Assign)
                 and ast.unparse(node.targets[0]).startswith(("PRESETS", "PROFILES")))
@@ -334,15 +335,18 @@ def code_hash(
         if not isinstance(x, ast.AST): return repr(x)
         # empty fields come and go with Python's versions
         return [type(x).__name__, *([k, plain(v)] for k, v in ast.iter_fields(x) if v not in (None, []))]
-    digest = hashlib.sha256()
-    for name in names:
-        tree = ast.parse((Path(folder
-                               or Path(__file__).parent)/f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    def parsed(text):
+        tree = ast.parse(text)
         tree.body = [node for node in tree.body if not left_out(node)]
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef|ast.ClassDef|ast.Module) and ast.get_docstring(node) is not None:
                 node.body = node.body[1:]
-        digest.update(repr(plain(tree)).encode())
+        return repr(plain(tree)).encode()
+    digest, top = hashlib.sha256(), Path(folder or Path(__file__).parent)
+    for name in names:
+        text = (top/f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
+        if text not in known: known[text] = parsed(text)
+        digest.update(known[text])
     return digest.hexdigest()[:12]
 
 # %% ../nbs/core/00_config.ipynb #00000002

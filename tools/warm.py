@@ -149,6 +149,8 @@ def serve(modules):
     server."""
     import psutil
     for name in modules: importlib.import_module(name)
+    if "lf2.records" in sys.modules:                         # what every run hashes is parsed once for all
+        sys.modules["lf2.config"].code_hash(sys.modules["lf2.records"].DECIDING)
     gc.freeze()                                              # what is shared stays shared
     me, running, (woken, wake) = psutil.Process(), {}, os.pipe()
     os.set_blocking(wake, False)
