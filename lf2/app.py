@@ -8,7 +8,7 @@ __all__ = ['WANTED', 'MAKE', 'STYLE', 'SCRIPT', 'PICKS', 'MOST', 'GIVEN', 'Shelf
            'dropped', 'do_POST', 'served', 'main']
 
 # %% ../nbs/use/72_app.ipynb #87ded115
-import base64, html, io, json, secrets, threading
+import html, io, json, secrets, threading
 from dataclasses import dataclass
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +27,7 @@ from .data import printable
 from .features import extract, unit
 from .methods import METHODS
 from .run import load_data
-from .search import CONSENT, LOOK, Embedder, make_index, search_of
+from .search import CONSENT, LOOK, Embedder, data_uri, jpeg, make_index, search_of
 
 # %% ../nbs/use/72_app.ipynb #20c3916c
 @dataclass
@@ -129,8 +129,8 @@ def benchmark(
 def label_of(model):
     "What to call a network: its run's method where its folder tells, else the file's or its folder's name."
     try:
-        return (METHODS[m].cards[m].label
-                if (m := json.loads((model.parent/"config.json").read_text(encoding="utf-8"))["method"]) else m)
+        method = json.loads((model.parent/"config.json").read_text(encoding="utf-8"))["method"]
+        return METHODS[method].cards[method].label
     except (OSError, ValueError, KeyError, TypeError):
         return model.stem if model.stem != "teacher" else model.parent.name or model.stem
 
@@ -276,9 +276,7 @@ def do_GET(self):
     try: image = crops.image(row)
     except (OSError, ValueError, Image.DecompressionBombError):
         return self.refuse(404, "This crop is not readable any more.")
-    jpeg = io.BytesIO()
-    image.thumbnail((256, 256)); image.save(jpeg, "JPEG", quality=90)
-    self.answer(jpeg.getvalue(), "image/jpeg")
+    self.answer(jpeg(image, (256, 256)), "image/jpeg")
 Door.do_GET = do_GET
 
 # %% ../nbs/use/72_app.ipynb #cb62563e
@@ -298,9 +296,7 @@ def do_POST(self):
         image = dropped(self.rfile.read(size))
         with self.server.lock: features = [s.look(image) for s in self.server.shown.shelves]
     except RunError as e: return self.refuse(422, str(e))
-    image.thumbnail((256, 256)); jpeg = io.BytesIO(); image.save(jpeg, "JPEG", quality=85)
-    self.answer(lists_html(self.server.shown, features, None,
-                           f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", self.server.k))
+    self.answer(lists_html(self.server.shown, features, None, data_uri(jpeg(image, (256, 256))), self.server.k))
 Door.do_POST = do_POST
 
 def served(

@@ -170,4 +170,4 @@ def as_committed(
     "JupyterLab's `pre_save_hook`: a notebook as `nbdev_clean` leaves it."
     from nbdev.clean import clean_nb   # here alone: nbdev takes its time
     if model["type"] == "notebook" and model["content"]["nbformat"] == 4:
-        clean_nb(model["content"], allowed_cell_metadata_keys=["tags"])
+        clean_nb(model["content"], allowed_cell_metadata_keys=["tags", "jupyter"])

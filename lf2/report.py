@@ -7,11 +7,11 @@ __all__ = ['COLOURS', 'PAPER', 'PANELS', 'PLACES', 'FRAMES', 'STYLE', 'CAPTIONS'
            'over_epochs', 'draw_losses', 'draw_agreement', 'draw_sizes', 'learning_curves', 'thumbnail_rows',
            'frames_of', 'cluster_rows', 'best_and_worst', 'ranked_rows', 'config_of', 'features_of', 'target_images',
            'pictures', 'without_paths', 'parameters_table', 'seconds_table', 'data_table', 'provenance_table',
-           'embedded', 'html_table', 'folded', 'terms_of', 'data_warnings', 'headline', 'remarks', 'page',
-           'write_report']
+           'embedded', 'html_table', 'folded', 'terms_of', 'data_warnings', 'headline', 'remarks', 'clusters_table',
+           'cluster_block', 'write_clusters', 'page', 'write_report']
 
 # %% ../nbs/paper/82_report.ipynb #4775bffc
-import base64, html, io, math, re, warnings
+import base64, html, io, math, os, re, warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,9 +19,11 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import seaborn as sns
+from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from PIL import Image
 
 from .batches import cached_images
 from .commands import shown_path
@@ -31,6 +33,7 @@ from .evaluation import RankedLists, evaluate, ranked_lists
 from .methods import METHODS
 from .records import atomic_path
 from .run import configure, load_data, runs_dir
+from .search import data_uri, jpeg
 from .tables import METRICS
 
 # %% ../nbs/paper/82_report.ipynb #730ca4e2
@@ -428,11 +431,67 @@ def remarks(
     if record["provenance"].get("dirty"): found.append("the code had changes that were not committed")
     return [without_paths(t) for t in found]
 
+# %% ../nbs/paper/82_report.ipynb #693d7eea
+def clusters_table(
+    labels,          # (N,) pseudo labels, −1 unused
+    split,           # the target's training images
+    root:str|None=None # their folder
+) -> pd.DataFrame:   # row, path, cam, cluster, pid
+    "A line for each image, those of the largest cluster first, those of none last; pid −2 where nobody knows it."
+    labels = np.asarray(labels)
+    paths = [""]*len(labels) if split.paths is None else [os.path.relpath(p, root) if root else str(p)
+                                                          for p in split.paths]
+    table = pd.DataFrame(dict(row=np.arange(len(labels)), path=paths, cam=split.camids, cluster=labels, pid=split.pids))
+    size = np.where(labels >= 0, np.bincount(labels[labels >= 0], minlength=1)[labels], 0)
+    return table.iloc[np.lexsort((labels, -size))].reset_index(drop=True)
+
+def cluster_block(cluster, d, images, most):
+    "A heading and the first images of a cluster, as HTML."
+    known = d.pid[d.pid >= 0]
+    common = known.mode().iloc[0] if len(known) else None
+    kinds = np.where(d.pid < 0, "unknown", np.where(d.pid == common, "right", "wrong"))
+    def shown(row, kind):
+        picture = data_uri(jpeg(Image.fromarray(np.ascontiguousarray(images[row].transpose(1, 2, 0))), (64, 128)))
+        return f'<img class="{kind}" alt="image {row}" src="{picture}">'
+    order = np.argsort(kinds == "wrong", kind="stable")[:most]
+    people = f", {known.nunique()} {'people' if known.nunique() > 1 else 'person'}" if len(known) else ""
+    return (f"<h2>cluster {cluster}: {len(d)} image{'s'*(len(d) > 1)} of {d.cam.nunique()} camera"
+            f"{'s'*(d.cam.nunique() > 1)}{people}</h2><p>{''.join(shown(d.row.iloc[i], kinds[i]) for i in order)}</p>")
+
+# %% ../nbs/paper/82_report.ipynb #8478538e
+def write_clusters(
+    record:dict,     # of a finished run
+    cfg=None,        # its configuration, which knows the folders; the default folders unless given
+    most:int=8       # images of a cluster on the page; the table has all
+) -> list:
+    """Writes clusters.csv and clusters.html into the run's folder, each in one piece, and returns their paths; nothing
+    where no labels were kept."""
+    cfg = cfg or config_of(record)
+    feats, folder = features_of(record, cfg), runs_dir(cfg)/record["run_id"]
+    stream = min((k for k in feats if k.startswith("labels.")), default=None)
+    if stream is None: return []
+    data, pixels = target_images(cfg)
+    table = clusters_table(feats[stream].numpy(), data.train, cfg.target_root)
+    groups, left = [*table[table.cluster >= 0].groupby("cluster", sort=False)], int((table.cluster < 0).sum())
+    title, css = html.escape(f"Clusters of {record['run_id']}"), "".join(
+        f".{k} {{ outline: 3px {'solid' if k == 'right' else 'dashed' if k == 'wrong' else 'dotted'} {to_hex(c)}; }}"
+        for k, (c, _) in FRAMES.items())
+    text = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE} {css} '
+            f'img {{ margin: 4px; }} h2 {{ font-size: 1rem; }}</style></head>\n<body><h1>{title}</h1>'
+            f"<p>{len(groups):,} clusters of {len(table):,} images{f', {left:,} of them in none' if left else ''}; the "
+            f"first {most} images of each, the largest cluster first.</p>\n"
+            + "\n".join(cluster_block(c, d, pixels["train"], most) for c, d in groups) + "\n</body></html>\n")
+    csv, page_of = folder/"clusters.csv", folder/"clusters.html"
+    with atomic_path(csv) as part: table.to_csv(part, index=False, errors="surrogateescape")
+    with atomic_path(page_of) as part: part.write_text(text, encoding="utf-8")
+    return [csv, page_of]
+
 # %% ../nbs/paper/82_report.ipynb #62715dc9
 def page(
     record:dict,     # of a finished run
     figures:dict,    # from `pictures`
-    extra=()         # further remarks
+    extra=(),        # further remarks
+    beside=()        # files with all clusters, in the same folder
 ) -> str:
     "The report as one HTML document."
     p, esc = record["parameters"], html.escape
@@ -451,6 +510,9 @@ def page(
     for name, fig in figures.items():
         parts += [f"<h2>{CAPTIONS[name][0]}</h2>", f"<p>{CAPTIONS[name][1]}</p>", embedded(fig, CAPTIONS[name][0]),
                   f"<dl>{terms}</dl>"*(name == "curves" and bool(terms))]
+        if name == "clusters" and beside:
+            links = " and ".join(f'<a href="{b}">{b}</a>' for b in beside)
+            parts.append(f"<p>All of them lie beside this page: {links}.</p>")
     params = parameters_table(configure(p), record.get("origin"))
     parts += ["<h2>Data</h2>", html_table(data_table(record)), "<h2>Time</h2>", html_table(seconds_table(record)),
               "<h2>Parameters</h2>", folded(params, f"all {len(params)}, with where each value comes from", "text"),
@@ -464,10 +526,11 @@ def write_report(
     cfg=None,         # its configuration, which knows the folders; the default folders unless given
     figures:dict=None # from `pictures`; drawn here unless given
 ) -> Path:
-    "Writes runs/<run_id>/report.html in one piece and returns its path."
+    "Writes runs/<run_id>/report.html in one piece, all clusters beside it, and returns its path."
     cfg = cfg or config_of(record)
     if figures is None: figures = pictures(record, cfg)
     path = runs_dir(cfg)/record["run_id"]/"report.html"
-    text = page(record, figures, data_warnings(cfg) if len(figures) > 1 else ())
+    beside = [p.name for p in write_clusters(record, cfg)]
+    text = page(record, figures, data_warnings(cfg) if len(figures) > 1 else (), beside)
     with atomic_path(path) as part: part.write_text(text, encoding="utf-8")
     return path

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXACT_UP_TO', 'CONSENT', 'LOOK', 'Embedder', 'drawn_crops', 'packed', 'unpacked', 'Index', 'load_index', 'crops_of',
-           'chunk_of', 'make_index', 'readable', 'recall_of', 'Finder', 'query_files', 'ask', 'thumbnail', 'figure',
-           'page', 'show_found', 'write_found', 'people', 'write_people', 'Search', 'search_of']
+           'chunk_of', 'make_index', 'readable', 'recall_of', 'Finder', 'query_files', 'ask', 'jpeg', 'data_uri',
+           'thumbnail', 'figure', 'page', 'show_found', 'write_found', 'people', 'write_people', 'Search', 'search_of']
 
 # %% ../nbs/use/71_search.ipynb #fcd4b401
 import base64, difflib, hashlib, html, io, json, os
@@ -272,20 +272,27 @@ def ask(
     return found
 
 # %% ../nbs/use/71_search.ipynb #0e85b3e5
+def jpeg(
+    image:Image.Image, # RGB
+    most:tuple         # pixels, width and height
+) -> bytes:
+    "The picture as a JPEG, made smaller where it is larger than `most`."
+    small, out = image.copy(), io.BytesIO()
+    small.thumbnail(most); small.save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+def data_uri(picture:bytes): return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+
 def thumbnail(
     path:Path,      # image file
     height:int=128  # pixels
 ) -> str:
     "A small JPEG as a data URI; a file that is gone or unreadable is a sentence."
     try:
-        with Image.open(path) as im:
-            im = ImageOps.exif_transpose(im).convert("RGB")
-            im.thumbnail((2*height, height))
-            jpeg = io.BytesIO(); im.save(jpeg, "JPEG", quality=85)
+        with Image.open(path) as im: return data_uri(jpeg(ImageOps.exif_transpose(im).convert("RGB"), (2*height, height)))
     except (OSError, ValueError, Image.DecompressionBombError) as e:
         raise RunError(f"crop {printable(path)} cannot be shown ({type(e).__name__}): make the index anew if crops "
                        "have changed.") from e
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
 
 def figure(path, *lines, cls=""):
     "A thumbnail with lines of text below it."
