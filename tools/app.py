@@ -3,11 +3,12 @@ own crops."""
 import os
 import sys
 
-from lf2.commands import make_parameters
+from lf2.commands import make_parameters, need
 from lf2.config import RunError
 
 try:
     given = make_parameters(os.environ.get("MAKEFLAGS", ""))
+    need(given, {})
     from lf2.app import main
     sys.exit(main([*sys.argv[1:], *(f"{k}={v}" for k, v in given.items())]))
 except RunError as e: sys.exit(f"{type(e).__name__}: {e}")

@@ -18,7 +18,7 @@ from lf2.commands import help_text, make_parameters, output_name, parameters, re
 from lf2.config import RunError
 
 ROOT = Path(__file__).resolve().parent.parent
-GOALS = {"adapt": "run_adapt", "pretrain": "run_pretrain", "evaluate": "run_eval"}
+GOALS = {"adapt": "run_adapt", "pretrain": "run_pretrain", "evaluate": "run_eval", "search": "run_search"}
 # papermill with a kernel that has minutes, not the usual five seconds, to save its state when it is asked to end, and
 # that keeps to itself how it is connected. What one sentence says needs no traceback.
 PATIENT = """
