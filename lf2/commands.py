@@ -8,7 +8,7 @@ __all__ = ['ASSIGNMENT', 'ROOMS', 'TEACHER', 'NEEDED', 'PLACES', 'parameters', '
            'refuse', 'help_text', 'as_committed']
 
 # %% ../nbs/use/68_commands.ipynb #60bb0881
-import __future__, ast, contextlib, functools, json, re
+import __future__, ast, contextlib, difflib, functools, json, re
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
@@ -157,8 +157,11 @@ def refuse(
     "A ConfigError about the first wrong parameter, as far as it can be told without torch."
     need(given, NEEDED.get(notebook.stem, {}))
     if notebook.stem == "run_search":                            # no parameter of a run is one of a search
-        for name in given.keys() - set(notebook_parameters(notebook)):
-            raise ConfigError(f"parameter {name} is unknown: see nbs/run_search.ipynb.")
+        known = notebook_parameters(notebook)
+        for name in (n for n in given if n not in known):
+            like = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {like[0]}?" if like else "see nbs/run_search.ipynb."
+            raise ConfigError(f"parameter {name} is unknown: {hint}")
         return
     core = {f.name for f in fields(config.Core)} | {f.name for c in known_methods().values() for f in fields(c.Params)}
     own = set(notebook_parameters(notebook)) - core              # the notebook's affair
