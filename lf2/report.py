@@ -446,14 +446,15 @@ def clusters_table(
     return table.iloc[np.lexsort((labels, -size))].reset_index(drop=True)
 
 def cluster_block(cluster, d, images, most):
-    "A heading and the first images of a cluster, as HTML."
+    "A heading and `most` images from all over a cluster, right ones first, as HTML."
     known = d.pid[d.pid >= 0]
     common = known.mode().iloc[0] if len(known) else None
     kinds = np.where(d.pid < 0, "unknown", np.where(d.pid == common, "right", "wrong"))
     def shown(row, kind):
         picture = data_uri(jpeg(Image.fromarray(np.ascontiguousarray(images[row].transpose(1, 2, 0))), (64, 128)))
         return f'<img class="{kind}" alt="image {row}" src="{picture}">'
-    order = np.argsort(kinds == "wrong", kind="stable")[:most]
+    spread = np.linspace(0, len(d) - 1, min(most, len(d))).round().astype(int)
+    order = spread[np.argsort(kinds[spread] == "wrong", kind="stable")]
     people = f", {known.nunique()} {'people' if known.nunique() > 1 else 'person'}" if len(known) else ""
     return (f"<h2>cluster {cluster}: {len(d)} image{'s'*(len(d) > 1)} of {d.cam.nunique()} camera"
             f"{'s'*(d.cam.nunique() > 1)}{people}</h2><p>{''.join(shown(d.row.iloc[i], kinds[i]) for i in order)}</p>")
@@ -462,7 +463,7 @@ def cluster_block(cluster, d, images, most):
 def write_clusters(
     record:dict,     # of a finished run
     cfg=None,        # its configuration, which knows the folders; the default folders unless given
-    most:int=8       # images of a cluster on the page; the table has all
+    most:int=12      # images of a cluster on the page; the table has all
 ) -> list:
     """Writes clusters.csv and clusters.html into the run's folder, each in one piece, and returns their paths; nothing
     where no labels were kept."""
@@ -479,7 +480,8 @@ def write_clusters(
     text = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE} {css} '
             f'img {{ margin: 4px; }} h2 {{ font-size: 1rem; }}</style></head>\n<body><h1>{title}</h1>'
             f"<p>{len(groups):,} clusters of {len(table):,} images{f', {left:,} of them in none' if left else ''}; the "
-            f"first {most} images of each, the largest cluster first.</p>\n"
+            f"largest comes first. Up to {most} images of each, taken at even steps from its rows. "
+            f"Framed solid: the cluster's commonest person; dashed: somebody else; dotted: nobody knows.</p>\n"
             + "\n".join(cluster_block(c, d, pixels["train"], most) for c, d in groups) + "\n</body></html>\n")
     csv, page_of = folder/"clusters.csv", folder/"clusters.html"
     with atomic_path(csv) as part: table.to_csv(part, index=False, errors="surrogateescape")
