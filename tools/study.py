@@ -19,7 +19,7 @@ import sys
 from lf2.commands import make_parameters, parameters, runs_of, typed
 from paper import ROOT, jobs_of, warn_of_foreign
 
-DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/paper/84_fidelity.ipynb"
+DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/paper/84a_study.ipynb"
 OWN = ("seeds", "only", "jobs", "dry", "results_dir", "profile")
 
 
