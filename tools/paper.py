@@ -8,11 +8,12 @@
     make paper profile=released M=300,400,500,700,900 seeds=0,1,2 only=lf2,lf2-nofm,baseline,baseline-3x   # Table II
     make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
 
-Without profile=… the tables are of text-only, the profile of the committed records. A run counts as made when a
-record of its parameters lies in results/, with or without its folder in runs/. only=… names the methods that are run;
-tables have a row for the others all the same. Any other parameter of nbs/run_adapt.ipynb goes to every run
-(weights=FILE, …). Figures of another pair or preset, and tables and figures of runs with further parameters, go to
-folders of their own in results/tables/ and figures/. Stopped, the same command goes on where it stopped.
+Without profile=… the embedded benchmark is shown under text-only, the profile of the committed records, and any other
+pair under paper, as make adapt has it. A run counts as made when a record of its parameters lies in results/, with or
+without its folder in runs/. only=… names the methods that are run; tables have a row for the others all the same. Any
+other parameter of nbs/run_adapt.ipynb goes to every run (weights=FILE, …). Figures of another pair or preset, and
+tables and figures of runs with further parameters, go to folders of their own in results/tables/ and figures/. Stopped,
+the same command goes on where it stopped.
 """
 import json
 import os
@@ -44,7 +45,9 @@ def plan(given):
     if source == target: raise RunError(f"source and target are both {source!r}: choose two data sets.")
     if pair == "real" and not any(given.get(k) for k in ("data_root", "source_root", "target_root")):
         raise RunError("pair=real reads Market-1501 and DukeMTMC-reID from a folder of yours: add data_root=….")
-    fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), profile=SHOWN, data_seed=0)
+    drawn = all(name.startswith("syn-") for name in (source, target))
+    fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), profile=SHOWN if drawn else "paper",
+                 data_seed=0)
     fixed |= {k: typed(v) for k, v in given.items() if k not in OWN}
     roots = {name: given.get(f"{side}_root", given.get("data_root"))
              for name, side in ((source, "source"), (target, "target"))}
