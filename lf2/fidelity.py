@@ -9,6 +9,7 @@ __all__ = ['STUDY', 'LOCAL', 'AFTER', 'CANDIDATES', 'CITIES', 'FIXED', 'DIRECTIO
            'first_labels']
 
 # %% ../nbs/paper/84_fidelity.ipynb #54103d21
+from functools import cache
 from itertools import accumulate
 
 import matplotlib.pyplot as plt
@@ -127,6 +128,7 @@ def study_runs(
     return found
 
 # %% ../nbs/paper/84_fidelity.ipynb #ee20de0b
+@cache
 def smallest_effect(
     n:int,          # pairs
     level:float,    # of the two-sided test

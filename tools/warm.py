@@ -169,8 +169,8 @@ def serve(modules):
         if not (block := os.read(orders.fileno(), 1 << 16)): break
         *lines, rest = (rest + block).split(b"\n")
         for order in map(json.loads, lines):
-            pid = fork(order, (woken, wake, orders.fileno())) if me.num_threads() == 1 else spawn(order)
-            if pid is None: return order["argv"]
+            pid = fork(order, (woken, wake)) if me.num_threads() == 1 else spawn(order)
+            if pid is None: orders.close(); return order["argv"]
             running[pid] = order["number"]
             tell(order["number"], "pid", pid)
     for pid in running:
