@@ -165,7 +165,9 @@ def refuse(
         return
     core = {f.name for f in fields(config.Core)} | {f.name for c in known_methods().values() for f in fields(c.Params)}
     own = set(notebook_parameters(notebook)) - core              # the notebook's affair
-    light_configure({k: typed(v) for k, v in given.items() if k not in own})
+    cfg = light_configure({k: typed(v) for k, v in given.items() if k not in own})
+    if cfg and notebook.stem == "run_adapt" and (cfg.source, cfg.source_root) == (cfg.target, cfg.target_root):
+        raise ConfigError(f"source and target are both {cfg.source!r}: choose two camera networks.")
     for side in ("source", "target"):
         name = given.get(side) or "syn-"
         if not name.startswith("syn-") and not given.get(f"{side}_root"):

@@ -208,6 +208,9 @@ class Run:
         tests = {} if self.target.cannot_evaluate else {s: getattr(self.target, s) for s in ("query", "gallery")}
         self.splits = dict(source=self.source.train, train=self.target.train) | tests
         self.keys = {s: contents(v) for s, v in self.splits.items()}
+        if self.keys["source"] == self.keys["train"]:
+            raise RunError(f"source and target are the same images, those of {self.target.name!r}: choose two camera "
+                           "networks.")
     def identify(self):
         "The run's name and place, from everything that decides its result."
         with told(self.notes):

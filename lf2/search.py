@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXACT_UP_TO', 'CONSENT', 'LOOK', 'Embedder', 'drawn_crops', 'packed', 'unpacked', 'Index', 'load_index', 'crops_of',
-           'chunk_of', 'make_index', 'readable', 'recall_of', 'Finder', 'query_files', 'ask', 'jpeg', 'data_uri',
-           'thumbnail', 'figure', 'page', 'show_found', 'write_found', 'people', 'write_people', 'Search', 'search_of']
+           'chunk_of', 'make_index', 'readable', 'recall_of', 'Finder', 'query_files', 'camera_told', 'ask', 'jpeg',
+           'data_uri', 'thumbnail', 'figure', 'page', 'show_found', 'write_found', 'people', 'write_people', 'Search',
+           'search_of']
 
 # %% ../nbs/use/71_search.ipynb #fcd4b401
 import base64, difflib, hashlib, html, io, json, os
@@ -244,6 +245,15 @@ def query_files(
     if not found: raise DataError(f"query {printable(query)!r} is a folder without images: give crops.")
     return found
 
+def camera_told(
+    path:Path,   # of a crop that is not of the gallery
+    pattern:str, # of the gallery's names
+    depth:int    # parts that such a name may have, folders and file
+) -> str:
+    "The camera that the end of a path tells when it is read as a gallery's name, or an empty text."
+    ends = ("/".join(path.resolve().parts[-n:]) for n in range(1, depth + 1))
+    return next((m[1] for m in (match_name(end, pattern) for end in ends) if m and m[1]), "")
+
 def ask(
     embed:Embedder,    # the network of the index
     index:Index,       # of the gallery
@@ -257,9 +267,9 @@ def ask(
     if bad: raise BadImages({files[i]: why for i, why in bad.items()})
     at, folder = {p: i for i, p in enumerate(index.paths)}, index.folder.resolve()
     own = [at.get(os.path.relpath(p.resolve(), folder), -1) for p in files]
-    names = [match_name(p.name, pattern or MARKET_NAME) if i < 0 else (None, index.cams[i])
-             for p, i in zip(files, own, strict=True)]
-    cams, known, out = [(m and m[1]) or "" for m in names], np.array(index.cams), []
+    depth, known, out = max(p.count("/") for p in index.paths) + 1, np.array(index.cams), []
+    cams = [index.cams[i] if i >= 0 else camera_told(p, pattern or MARKET_NAME, depth)
+            for p, i in zip(files, own, strict=True)]
     for cam in sorted(set(cams)):
         which = [q for q, c in enumerate(cams) if c == cam]
         rows, similarity = find(feats[which].numpy(), k + 1, known != cam if cam else None)

@@ -140,8 +140,8 @@ def forward(self:ADTC, batches, step) -> dict:
 @patch
 @torch.no_grad()
 def describe(self:ADTC, x) -> dict:
-    """{attention: HW times the largest of S, mean over images (1: flat); spread of c over channels; share of images
-    moved by the second stage}."""
+    """{attention: {peak: HW times the largest of S, mean over images (1: flat), channels: spread of c over channels}};
+    {} without attention."""
     if self.cfg.attention == "none": return {}
     maps, voxel = self.net.backbone(x), self.net.top.attention
     S, c = voxel.spatial(maps).flatten(1), voxel.channel(maps)

@@ -180,8 +180,8 @@ def features(self:LF2, x) -> dict:
 @patch
 @torch.no_grad()
 def refine(self:LF2, feats) -> dict:
-    """φ^Pj, (N_t, C): the BNs before clustering, FM's by default with the exact statistics of the whole set; that of
-    φ^P0 where it has one."""
+    """φ^Pj, (N_t, C): the BNs before clustering, FM's with running statistics or the exact ones of the whole set
+    (`fm_bn`), and that of φ^P0 where it has one."""
     self.pooled_P0, device, found = feats["P0"], self.classifier.weight.device, dict(feats)
     if self.bn_P0: found["P0"] = self.bn_P0.eval()(feats["P0"].to(device)).cpu()
     if self.fm is None: return found

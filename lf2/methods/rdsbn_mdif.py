@@ -23,7 +23,7 @@ from .dual_refinement import density_labels
 from .mmt import MutualParams, MutualTeaching, class_means, mutual_terms, others
 from ..network import Gated, equip, open_gates
 from ..parts import DomainBN, domain_bn, domains, target_network
-from ..processes import share_out
+from ..processes import average, share_out
 from ..teacher import make_teacher
 
 # %% ../../nbs/methods/41_rdsbn_mdif.ipynb #558610fc
@@ -194,6 +194,12 @@ def terms(self:RDSBN, students, teachers, labels) -> dict:
         found |= {f"cls B{j+1}": (1 - cfg.soft_ce)*hard(s[2], labels),
                   f"soft cls B{j+1}": cfg.soft_ce*sum(soft_cross_entropy(s[2], z) for z in heard)/len(heard)}
     return found
+
+@patch
+def after_step(self:RDSBN, step):
+    "The averages of the networks; processes that saw other shares of the batch agree on the running centres."
+    MutualTeaching.after_step(self, step)
+    average([m.running for m in self.modules() if isinstance(m, MDIF)])
 
 @patch
 def embed(self:RDSBN, x) -> dict:

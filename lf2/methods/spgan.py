@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..checkpoint import only_me
 from ..config import RULES, RunError, code_hash, param, params_hash
 from ..method import Card, Method
-from ..network import stripes
+from ..network import build_backbone, stripes
 from ..translate import (Discriminator, Generator, MetricNet, Translator, contrastive, contrastive_of_generators,
                            critic_loss, dissimilar, from_pixels, judged_as, recipe, similar, translate_sets, translated)
 
@@ -25,7 +25,8 @@ from ..translate import (Discriminator, Generator, MetricNet, Translator, contra
 class Params:
     "What SPGAN+LMP adds to the core's parameters."
     translate_iters:int=param(None, "iterations of the translation's training", source="OpenUnReID: 10,000", low=1)
-    stripes:int  = param(0, "horizontal stripes of LMP; 0: 8, or as many as the map has rows", "P", "SPGAN: 7", low=0)
+    stripes:int  = param(0, "horizontal stripes of LMP; 0: the largest divisor of the map's rows up to 8", "P",
+                         "SPGAN: 7", low=0)
     lmp:bool     = param(True, "is LMP the headline, or the pooled feature", source="paper: both")
 
 RULES["translate_iters"] = lambda p: p["pretrain_epochs"]*p["pretrain_iters"]
@@ -42,10 +43,10 @@ def local_pooling(
 
 def fitting_stripes(
     rows:int,   # of the map
-    wanted:int  # P, 0: as many of 8 as there are rows
+    wanted:int  # P, 0: as many as may be, up to 8
 ) -> int:
-    "P for maps of so many rows."
-    return wanted or min(8, rows)
+    "P, a divisor of the map's rows."
+    return wanted or max(p for p in range(1, 9) if rows % p == 0)
 
 # %% ../../nbs/methods/47_spgan.ipynb #574e35ca
 class SPGAN(Method):
@@ -61,9 +62,15 @@ class SPGAN(Method):
         self.network, = nets
     @classmethod
     def check(cls, cfg, known):
-        "Generators halve an image twice."
+        "Generators halve an image twice; stripes are equal."
         if cfg.height % 4 or cfg.width % 4:
             raise RunError(f"height = {cfg.height} and width = {cfg.width}: a translation needs sizes that 4 divides.")
+        if cfg.stripes:
+            nothing = torch.empty(1, 3, cfg.height, cfg.width, device="meta")
+            rows = build_backbone(cfg.arch)[0].to("meta")(nothing).shape[2]
+            if rows % cfg.stripes:
+                raise RunError(f"stripes = {cfg.stripes} does not divide the {rows} rows of this network's map: give "
+                               "one of their divisors, or 0.")
     @classmethod
     def headline(cls, cfg): return "lmp" if cfg.lmp else "global"
     @classmethod
