@@ -21,58 +21,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lf2.commands import make_parameters, notebook_parameters, output_name, parameters, runs_of, shown_path, typed
+from lf2.commands import make_parameters, notebook_parameters, output_name, parameters, runs_of, shown_path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAIRS = {"syn": ("syn-duke", "syn-market"), "real": ("dukemtmc-reid", "market1501")}
-OWN = ("pair", "data_root", "source", "target", "source_root", "target_root", "preset", "seeds", "M", "jobs", "dry",
-       "runs", "only",
-       "results_dir")
-
-
-def plan(given):
-    """What is wanted: the pair, and per run its name and the parameters of run_adapt."""
-    from lf2.config import RunError
-    from lf2.run import configure
-    from lf2.tables import SHOWN, numbers, paper_rows
-
-    for wrong, right in (("seed", "seeds=0,1,2"), ("method", "M=… for LF², or make adapt for a single run")):
-        if wrong in given: raise RunError(f"parameter {wrong!r} is not one of make paper: write {right}.")
-    pair, preset = given.get("pair", "syn"), given.get("preset")
-    if pair not in PAIRS:
-        raise RunError(f"pair = {pair!r} is unknown: choose one of {', '.join(PAIRS)}, or give source=… target=….")
-    source, target = given.get("source", PAIRS[pair][0]), given.get("target", PAIRS[pair][1])
-    if source == target: raise RunError(f"source and target are both {source!r}: choose two data sets.")
-    if pair == "real" and not any(given.get(k) for k in ("data_root", "source_root", "target_root")):
-        raise RunError("pair=real reads Market-1501 and DukeMTMC-reID from a folder of yours: add data_root=….")
-    drawn = all(name.startswith("syn-") for name in (source, target))
-    fixed = dict(preset=preset or ("full" if pair == "real" else "demo"), profile=SHOWN if drawn else "paper",
-                 data_seed=0)
-    fixed |= {k: typed(v) for k, v in given.items() if k not in OWN}
-    roots = {name: given.get(f"{side}_root", given.get("data_root"))
-             for name, side in ((source, "source"), (target, "target"))}
-    rows, seeds = paper_rows(numbers(given.get("M", "500,700,900")),
-                             profile=fixed["profile"]), numbers(given.get("seeds", "0"))
-    only, known = [w for w in given.get("only", "").split(",")
-                   if w], list(dict.fromkeys(p["method"] for _, p, _ in rows))
-    for w in only:
-        if w not in known: raise RunError(f"only = {w!r} is no row of the table: choose from {', '.join(known)}.")
-    if only: rows = [row for row in rows if row[1]["method"] in only]
-    runs = [(name, params | dict(source=s, target=t, seed=seed)) for seed in seeds
-            for s, t in ((source, target), (target, source))
-            for name, params, _ in rows]
-    for _, params in runs: configure(fixed | params)  # a wrong parameter is told before hours are spent
-    return source, target, fixed, roots, runs
-
-
-def jobs_of(given):
-    """How many runs at a time."""
-    from lf2.config import RunError
-
-    text = given.get("jobs", "1")
-    if not text.isdigit() or int(text) < 1:
-        raise RunError(f"jobs = {text!r} is not a number of runs at a time: give 1 or more.")
-    return int(text)
 
 
 def warn_of_foreign(found, given, way_out=""):
@@ -96,25 +47,12 @@ def commands(missing, fixed, roots, results):
         yield Path(output_name("run_adapt", words)).stem, command
 
 
-def beyond_default(source, target, fixed):
-    """Those of `fixed` that the tables must tell from the default: what can change a result but the machine."""
-    from dataclasses import fields
-
-    from lf2.config import Core
-    from lf2.methods import METHODS
-    from lf2.tables import SHOWN, UNASKED
-
-    names = {f.name for c in (Core, *(m.Params for m in METHODS.values() if m.Params))
-             for f in fields(c) if f.metadata["result"]}
-    return {k: v for k, v in fixed.items() if k in names and k not in ("preset", "data_seed", *UNASKED)
-            and (k, v) != ("profile", SHOWN)}
-
-
 def draw(source, target, fixed, roots, given, results):
     """Executes tab_* and fig_* by papermill, each with the parameters it has; titles that failed."""
+    from lf2.jobs import PAIRS, beyond_default
     from lf2.tables import numbers
 
-    also = beyond_default(source, target, fixed)
+    also = beyond_default(fixed)
     apart = Path(output_name("with", {k: str(v) for k, v in also.items()})).stem if also else ""
     # those that README shows
     ours = (source, target) == PAIRS["syn"] and (fixed["preset"], fixed["data_seed"]) == ("demo", 0)
@@ -146,12 +84,12 @@ def draw(source, target, fixed, roots, given, results):
 
 
 def main():
-    from lf2.jobs import in_rounds, sort_out, tell
+    from lf2.jobs import in_rounds, jobs_of, paper_plan, sort_out, tell
 
     given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     results = (ROOT/(given.get("results_dir") or "results")).resolve()
     jobs = jobs_of(given)
-    source, target, fixed, roots, runs = plan(given)
+    source, target, fixed, roots, runs = paper_plan(given)
     found = sort_out(runs, fixed, results)
     tell(found)
     missing = [(name, params) for name, params, record in found if record is None]
