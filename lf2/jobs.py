@@ -78,8 +78,9 @@ def paper_plan(
     fixed |= {k: typed(v) for k, v in given.items() if k not in PAPER_WORDS}
     roots = {name: given.get(f"{side}_root", given.get("data_root"))
              for name, side in ((source, "source"), (target, "target"))}
+    rows = chosen_rows(given, fixed["profile"])
     runs = [(name, params | dict(source=s, target=t, seed=seed)) for seed in numbers(given.get("seeds", "0"))
-            for s, t in (both, both[::-1]) for name, params, _ in chosen_rows(given, fixed["profile"])]
+            for s, t in (both, both[::-1]) for name, params, _ in rows]
     for _, params in runs: configure(fixed | params)
     return source, target, fixed, roots, runs
 
