@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['FREE', 'UNASKED', 'SHOWN', 'THEIRS', 'OURS', 'METRICS', 'REPORTED', 'SIGNS', 'MARKS', 'EPOCHS', 'standard', 'uses_M',
-           'matching', 'in_order', 'comparable', 'variant', 'rows_of', 'spread', 'minutes', 'measured', 'markdown',
-           'same_code', 'numbers', 'further', 'paper_rows', 'gather', 'printed', 'percent', 'measured_columns',
-           'reported_columns', 'beside', 'places', 'marked', 'as_markdown', 'latex', 'as_latex', 'long_table',
-           'made_of', 'tables_folder', 'save_table']
+           'matching', 'in_order', 'comparable', 'published', 'variant', 'rows_of', 'spread', 'minutes', 'measured',
+           'markdown', 'same_code', 'numbers', 'further', 'paper_rows', 'gather', 'printed', 'percent',
+           'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown', 'latex', 'as_latex',
+           'long_table', 'made_of', 'tables_folder', 'save_table']
 
 # %% ../nbs/paper/81_tables.ipynb #5b554555
-import functools, json, os, re, tempfile
+import functools, json, os, re, subprocess, tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ import pandas as pd
 from .config import Core, RunError, project_root, result_params
 from .figures import card_of, cards, in_order_of_cards
 from .methods import grown
-from .records import _plain, atomic_path, equal_to, equivalences
+from .records import _plain, atomic_path, equal_to, equivalences, read_records
 from .run import configure
 
 # %% ../nbs/paper/81_tables.ipynb #1faec502
@@ -77,6 +77,22 @@ def comparable(
 ) -> list:
     "The records that may stand in one table, `in_order`."
     return in_order(r for r in records if standard(r, **fixed))
+
+# %% ../nbs/paper/81_tables.ipynb #4d422877
+def published(
+    folder:str="",           # in results/
+    root:str|Path|None=None  # where results/ lies; None: the project's top
+) -> list:
+    "`read_records` of the files as git's index holds them; of the files as they lie where git has none of them."
+    root, results = Path(root or project_root()), (Path("results")/folder).as_posix()
+    def git(*words, **more):
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True, **more).stdout
+    with tempfile.TemporaryDirectory() as copy:
+        try:
+            names = git("ls-files", "-z", "--", f":(glob){results}/*.json")
+            git("checkout-index", "-z", "--stdin", f"--prefix={copy}/", input=names)
+        except (OSError, subprocess.CalledProcessError): names = b""
+        return read_records(Path(copy if names else root)/results)
 
 # %% ../nbs/paper/81_tables.ipynb #1c4c9b3e
 def variant(
