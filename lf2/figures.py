@@ -186,6 +186,7 @@ def learning_curves(
         shown = {text: line for ax in axes[0] for line, text in zip(*ax.get_legend_handles_labels())}
         names = [n for n in map(_label, order) if n in shown]
         fig.legend([shown[n] for n in names], names, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        fig.set_figheight(fig.get_figheight() + .25*max(len(names)//3 - 3, 0))
     return fig
 
 def in_order_of_cards(

@@ -19,11 +19,12 @@ from .checkpoint import Stopped, stoppable
 from .commands import shown_path, typed
 from .config import Core, RunError, code_hash, project_root, rests_on
 from .fidelity import DIRECTIONS, FIXED, SEEDS, SWITCHES, study_of, study_runs
+from .figures import card_of, cards, in_order_of_cards
 from .methods import METHODS, find_method
 from .pretrain import SOURCE_PARAMS
 from .records import DECIDING, disk_error, equal_to, equivalences, read_records
 from .run import configure
-from .tables import SHOWN, UNASKED, matching, numbers, paper_rows
+from .tables import SHOWN, UNASKED, matching, numbers, paper_rows, rows_of
 
 # %% ../nbs/paper/86_jobs.ipynb #a486b114
 PAIRS = {"syn": ("syn-duke", "syn-market"), "real": ("dukemtmc-reid", "market1501")}
@@ -57,13 +58,18 @@ def chosen_rows(
     given:dict, # the words of `make paper`
     profile:str
 ) -> list: # of `lf2.tables.paper_rows`
-    "The rows of the tables that are asked for."
-    rows = paper_rows(numbers(given.get("M", "500,700,900")), profile=profile)
-    known = list(dict.fromkeys(p["method"] for _, p, _ in rows))
-    only = [w for w in given.get("only", "").split(",") if w]
-    for w in only:
-        if w not in known: raise RunError(f"only = {w!r} is no row of the table: choose from {', '.join(known)}.")
-    return [row for row in rows if not only or row[1]["method"] in only]
+    "Those of Table II and ours, or of the methods that `only` names, `systems` for all of Table I."
+    M = numbers(given.get("M", "500,700,900"))
+    rows, known = paper_rows(M, profile=profile), in_order_of_cards(cards())
+    words = [w for w in given.get("only", "").split(",") if w]
+    for w in words:
+        if w not in (*known, "systems"):
+            raise RunError(f"only = {w!r} is no method: choose from {', '.join(known)}, or systems for those of Table I.")
+    named = {n for n in known if n in words or "systems" in words and card_of(n).reported}
+    further = [(name, params, None) for n in known if n in named - {p["method"] for _, p, _ in rows}
+               for name, params in rows_of(n, 700 if 700 in M else M[0])
+               if name.split(" (")[0] in (card_of(n).label, card_of(n).reported)] # JVTC and JVTC+
+    return [row for row in rows if not words or row[1]["method"] in named] + further
 
 def paper_plan(
     given:dict # the words of `make paper`

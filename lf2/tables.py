@@ -202,18 +202,20 @@ OURS = ("baseline-3x", "ssg", "supervised")
 
 def paper_rows(
     lf2_M=(500, 700, 900), # of LF²; the others have 700 if it is among them, else the first
-    records=(),            # from `read_records`: further methods that left one have rows, too
-    profile:str=SHOWN      # in any other, the variants on LF²'s card have rows, too
+    records=(),            # from `read_records`: what further methods and their variants have left has rows, too
+    **fixed                # as in `standard`; under a profile that is not `SHOWN`, LF²'s variants have rows, too
 ) -> list: # (name, parameters, name in the paper's Table II or None)
     "The rows of Table II and ours, in the order of the cards."
     lf2_M = numbers(list(lf2_M) if isinstance(lf2_M, tuple) else lf2_M)
     M = 700 if 700 in lf2_M else lf2_M[0]
     there, rows = {r["parameters"]["method"] for r in records} & cards().keys(), []
     for method in in_order_of_cards({*THEIRS, *OURS, *there}):
+        some = [(name, params, THEIRS.get(method)) for name, params in rows_of(method, M)]
         if method == "lf2":
             rows += [(f"LF² (M = {m})", dict(method="lf2", M=m), f"LF² (M = {m})") for m in lf2_M]
-            if profile != SHOWN: rows += [(name, params, None) for name, params in rows_of("lf2", M)[1:]]
-        else: rows += [(name, params, THEIRS.get(method)) for name, params in rows_of(method, M)]
+            some = some[1:] if fixed.get("profile", SHOWN) != SHOWN else []
+        elif method not in (*THEIRS, *OURS): some = [row for row in some if matching(records, row[1], **fixed)]
+        rows += some
     return rows
 
 # %% ../nbs/paper/81_tables.ipynb #8d5a90f1

@@ -5,6 +5,7 @@
     make paper runs=0                                # make no run: draw what there is
     make paper seeds=0,1,2 M=700 jobs=4              # three seeds, one M for LF², four at a time: i on GPU i mod n
     make paper pair=real data_root=/data             # Market-1501 and DukeMTMC-reID, preset full
+    make paper preset=study M=700 only=systems results_dir=results/systems   # every system of Table I, small
     make paper profile=released M=300,400,500,700,900 seeds=0,1,2 only=lf2,lf2-nofm,baseline,baseline-3x   # Table II
     make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
 
