@@ -241,7 +241,7 @@ class PDANet(Method):
                                "them with any pose estimator, in OpenPose's order, and give the file as poses=FILE.")
     def train(self, mode=True):
         super().train(mode)
-        for net in (self.network, *self.judges.values()): net.eval()          # their statistics stay those of stage 1
+        for net in (self.network, *self.judges.values()): net.eval()     # statistics of stage 1; of new heads 0 and 1
         return self
 
 # %% ../../nbs/methods/48_pda_net.ipynb #a31ca497
