@@ -24,7 +24,7 @@ from .methods import METHODS, find_method
 from .pretrain import SOURCE_PARAMS
 from .records import DECIDING, disk_error, equal_to, equivalences, read_records
 from .run import configure
-from .tables import SHOWN, UNASKED, matching, numbers, paper_rows, rows_of
+from .tables import SHOWN, UNASKED, matching, numbers, paper_rows, rows_of, whole
 
 # %% ../nbs/paper/86_jobs.ipynb #a486b114
 PAIRS = {"syn": ("syn-duke", "syn-market"), "real": ("dukemtmc-reid", "market1501")}
@@ -67,8 +67,7 @@ def chosen_rows(
             raise RunError(f"only = {w!r} is no method: choose from {', '.join(known)}, or systems for those of Table I.")
     named = {n for n in known if n in words or "systems" in words and card_of(n).reported}
     further = [(name, params, None) for n in known if n in named - {p["method"] for _, p, _ in rows}
-               for name, params in rows_of(n, 700 if 700 in M else M[0])
-               if name.split(" (")[0] in (card_of(n).label, card_of(n).reported)] # JVTC and JVTC+
+               for name, params in rows_of(n, 700 if 700 in M else M[0]) if whole(n, name)]
     return [row for row in rows if not words or row[1]["method"] in named] + further
 
 def paper_plan(

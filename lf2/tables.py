@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FREE', 'UNASKED', 'SHOWN', 'THEIRS', 'OURS', 'METRICS', 'REPORTED', 'SIGNS', 'MARKS', 'EPOCHS', 'standard', 'uses_M',
-           'matching', 'in_order', 'comparable', 'published', 'variant', 'rows_of', 'spread', 'minutes', 'measured',
-           'markdown', 'same_code', 'numbers', 'further', 'paper_rows', 'gather', 'printed', 'percent',
+           'matching', 'in_order', 'comparable', 'published', 'variant', 'whole', 'rows_of', 'spread', 'minutes',
+           'measured', 'markdown', 'same_code', 'numbers', 'further', 'paper_rows', 'gather', 'printed', 'percent',
            'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown', 'latex', 'as_latex',
            'long_table', 'made_of', 'tables_folder', 'save_table']
 
@@ -102,6 +102,14 @@ def variant(
     p = record["parameters"]
     card = card_of(p["method"])
     return next((name for name, own in card.variants.items() if all(p.get(k) == v for k, v in own.items())), card.label)
+
+def whole(
+    method:str, # a registered one
+    name:str    # of one of its rows, as `variant` tells it
+) -> bool:
+    "Is the row the method itself, or the form that the paper's Table I reports (JVTC+), and no ablation?"
+    card = card_of(method)
+    return name.split(" (")[0] in (card.label, card.reported)
 
 def rows_of(
     method:str, # a registered one
