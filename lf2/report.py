@@ -30,7 +30,7 @@ from .commands import shown_path
 from .config import config_table, keyed_seed
 from .data import DataWarning
 from .evaluation import RankedLists, evaluate, ranked_lists
-from .methods import METHODS
+from .figures import card_of
 from .records import atomic_path
 from .run import configure, load_data, runs_dir
 from .search import data_uri, jpeg
@@ -272,8 +272,8 @@ def pictures(
     if streams:
         figures["clusters"] = cluster_rows(pixels["train"], feats[streams[0]].numpy(), data.train.pids, seed=cfg.seed)
     if not record["evaluations"]: return figures
-    head, name = record["final"]["headline"], record["parameters"]["method"]
-    by = head if f"query.{head}" in feats else METHODS[name].cards[name].headline
+    head = record["final"]["headline"]
+    by = head if f"query.{head}" in feats else card_of(record["parameters"]["method"]).headline
     q, g = (feats[f"{s}.{by}"] for s in ("query", "gallery"))
     who = data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids
     chosen = best_and_worst(evaluate(q, g, *who).ap, seed=cfg.seed)
@@ -429,7 +429,7 @@ def remarks(
     "The record's notes, the warnings of its epochs and doubts about its code, one sentence each, without paths."
     found = [*record.get("notes", []), *(f"epoch {h['epoch']}: {w}" for h in record["epochs"]
                                          for w in h.get("warnings", []))]
-    card = METHODS[record["parameters"]["method"]].cards[record["parameters"]["method"]]
+    card = card_of(record["parameters"]["method"])
     if "truth" in card.needs:
         found.append("trained with the target's true identities: an upper bound, not unsupervised adaptation")
     if record["parameters"].get("times"):
