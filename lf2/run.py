@@ -176,10 +176,18 @@ def with_bn_batch(cfg, size):
 
 # %% ../nbs/use/70_run.ipynb #c8111152
 def finished(cfg, path, folder):
-    "The record of a run that is finished and need not be made again, else None; a damaged network is a RunError."
-    if cfg.resume != "auto" or not path.exists() or not (folder/"teacher.safetensors").exists(): return None
-    read_network(folder/"teacher.safetensors")
-    return read_record(path)
+    """The record of a run that is finished and need not be made again, else None; beside it a network that is damaged,
+    or another run's, is a RunError."""
+    teacher = folder/"teacher.safetensors"
+    if cfg.resume != "auto" or not path.exists() or not teacher.exists(): return None
+    try: whose = read_network(teacher)[1].get("run_id")
+    except RunError as e:
+        wrong = re.split("[:;] (?:give|take|save) ", str(e).replace(f"weights file {str(teacher)!r}", "it"))[0]
+    else:
+        if whose == path.stem: return read_record(path)
+        wrong = f"it is that of {whose!r}" if whose else "it does not say whose it is"
+    raise RunError(f"{teacher} is not the network of this finished run ({wrong}): put the right one there, or remove "
+                   "the file, and the run is ended once more from its last checkpoint.")
 
 def begin(cfg, path, folder):
     """Makes the run's folder ready: config.json, no leavings, and with resume='never' no checkpoint and no teacher, so
