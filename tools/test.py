@@ -150,8 +150,9 @@ def tagged(notebook): return sum("parameters" in c["metadata"].get("tags", []) f
 def notebook_check(notebook, how="quick", limit=LIMIT, precision=(), **env):
     def check(tmp):
         server = warm_python(**env)
+        lent = server.lend(tmp) if "import Warm" in notebook.read_text(encoding="utf-8") else {}
         status, out, err = forked("-c", TEST_NB, notebook, how, *precision, limit=limit, server=server,
-                                  MPLCONFIGDIR=tmp, TMPDIR=tmp)
+                                  MPLCONFIGDIR=tmp, TMPDIR=tmp, **lent)
         must(status == 0, ends(err or out))
     return check
 
@@ -300,7 +301,7 @@ def size_check(tmp):
 
 def all_checks():
     """name → check, long ones first."""
-    first = sorted(NBS, key=lambda p: (not p.name.startswith("run_"), not p.name.startswith("check_"), p.name))
+    first = sorted(NBS, key=lambda p: (*(not p.name.startswith(w) for w in ("run_", "check_", "bench")), p.name))
     notebooks = {f"notebook {p.name}": notebook_check(p) for p in first}
     return {"papermill: a run": papermill_run, **notebooks, "papermill: an unknown parameter": papermill_wrong,
             "papermill: a bad image": papermill_bad_image,

@@ -17,6 +17,7 @@ import os
 import runpy
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from pathlib import Path
 
 MODULES = ("lf2.run", "matplotlib.pyplot")
 ONE_THREAD = dict(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+LENT = "LF2_WARM"  # a folder with the ends of a server that waits for us
 
 
 class Started:
@@ -49,15 +51,32 @@ class Started:
     def kill(self): self.send_signal(signal.SIGKILL)
 
 
+class Lent:
+    """A server that another one forked for us, with what `Warm` needs of `subprocess.Popen`; it hears and talks through
+    named pipes."""
+    def __init__(self, folder):
+        self.stdin, self.stdout = open(folder/"orders", "w"), open(folder/"told")
+        for name in ("orders", "told"): (folder/name).unlink()  # it serves once
+    @staticmethod
+    def at_hand():
+        folder = Path(os.environ.get(LENT, "/nowhere"))
+        return Lent(folder) if (folder/"orders").exists() else None
+    def wait(self): pass  # what it says has an end
+
+
 class Warm:
-    """The server; `modules` are imported before anything is asked of it."""
-    def __init__(self, modules=MODULES, executable=sys.executable, **env):
+    """The server; `modules` are imported before anything is asked of it. Where one is lent (`lend`) that takes no time,
+    unless it is to be one of its `own`: forks of one Python hash strings alike."""
+    def __init__(self, modules=MODULES, executable=sys.executable, own=False, **env):
         self.folder = tempfile.TemporaryDirectory(prefix="warm-", ignore_cleanup_errors=True)
         self.lock, self.children, self.gone = threading.Lock(), [], False
         env = dict(os.environ) | ONE_THREAD | {k: str(v) for k, v in env.items()}
-        for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"): env.pop(name, None)
-        self.server = subprocess.Popen([executable, __file__, *modules], env=env, text=True, start_new_session=True,
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", LENT): env.pop(name, None)
+        self.server, self.env = None if own or modules != MODULES else Lent.at_hand(), env
+        if not self.server:
+            self.env = {}
+            self.server = subprocess.Popen([executable, __file__, *modules], env=env, text=True, start_new_session=True,
+                                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.listener = threading.Thread(target=self.listen, daemon=True)
         self.listener.start()
     def listen(self):
@@ -72,6 +91,11 @@ class Warm:
     def lost(child):
         """The server is gone, and a child that has not ended with it."""
         if not child.ended.is_set(): child.returncode = -signal.SIGKILL; child.told.set(); child.ended.set()
+    def lend(self, folder):
+        """The environment variable with which a program's first `Warm` is a fork of this one."""
+        for end in ("orders", "told"): os.mkfifo(Path(folder)/end)
+        self.start(__file__, "--lent", folder)
+        return {LENT: folder}
     def start(self, *argv, cwd=None, **env):
         """Runs `python *argv` with other environment variables (None: without), in a session of its own; what it
         prints goes to files."""
@@ -79,7 +103,7 @@ class Warm:
             number = len(self.children)
             child = Started(*(f"{self.folder.name}/{number}.{which}" for which in ("out", "err")))
             self.children.append(child)
-            env = {k: v if v is None else str(v) for k, v in env.items()}
+            env = {k: v if v is None else str(v) for k, v in (self.env | env).items()}
             order = dict(number=number, argv=[str(a) for a in argv], cwd=str(cwd or Path.cwd()), env=env)
             order |= dict(stdout=child.stdout, stderr=child.stderr)
             with contextlib.suppress(BrokenPipeError):
@@ -88,6 +112,13 @@ class Warm:
             if self.gone: self.lost(child)
         child.told.wait()
         return child
+    def together(self, *argv, processes, cwd=None):
+        """The same program as every one of `processes` processes, as torchrun would start it."""
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            place = dict(WORLD_SIZE=processes, LOCAL_WORLD_SIZE=processes, MASTER_ADDR="127.0.0.1",
+                         MASTER_PORT=s.getsockname()[1])
+        return [self.start(*argv, cwd=cwd, RANK=n, LOCAL_RANK=n, **place) for n in range(processes)]
     def close(self):
         """Ends the server and what it started."""
         with contextlib.suppress(OSError): self.server.stdin.close()
@@ -194,6 +225,16 @@ def ends(argv):
     os._exit(status & 255)
 
 
+def lent(folder):
+    """Stdin and stdout become the pipes of a server that is lent; each opens when the other side does."""
+    for to, (end, how) in enumerate((("orders", os.O_RDONLY), ("told", os.O_WRONLY))):
+        pipe = os.open(f"{folder}/{end}", how)
+        os.dup2(pipe, to)
+        os.close(pipe)
+
+
 if __name__ == "__main__":
-    argv = serve(sys.argv[1:])
+    modules = sys.argv[1:]
+    if modules[:1] == ["--lent"]: lent(modules[1]); modules = []
+    argv = serve(modules)
     if argv: ends(argv)
