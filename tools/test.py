@@ -181,13 +181,14 @@ def papermill_wrong(tmp):
                                                          f"'clusters': {last}")
 
 
-def papermill_bad_image(tmp):
+def bad_image(tmp):
     """A folder with an image that is none: exit status 1, the last line names it, and there is no record."""
     (tmp/"crops").mkdir()
     for i in range(40): (tmp/"crops"/f"{i//2:04d}_c{i%2+1}.jpg").write_bytes(b"not an image")
     given = dict(preset="tiny", target="folder", target_root=tmp/"crops", results_dir=tmp/"results",
                  cache_dir=tmp/"cache")
-    status, _, err = papermill(tmp/"out.ipynb", **given)
+    (tmp/"config.json").write_text(json.dumps(given, default=str))
+    status, _, err = forked("-m", "lf2.run", tmp/"config.json")
     last = tail(err, 1)
     must(status == 1, f"exit status {status} instead of 1.\n{tail(err, 8)}")
     expected = r"BadImages: 40 unreadable.*0000_c1.jpg \(not an image\).*on_bad_image='skip'\."
@@ -304,7 +305,7 @@ def all_checks():
     first = sorted(NBS, key=lambda p: (*(not p.name.startswith(w) for w in ("run_", "check_", "bench")), p.name))
     notebooks = {f"notebook {p.name}": notebook_check(p) for p in first}
     return {"papermill: a run": papermill_run, **notebooks, "papermill: an unknown parameter": papermill_wrong,
-            "papermill: a bad image": papermill_bad_image,
+            "a run: a bad image": bad_image,
             "make: parameters arrive as typed": make_parameters, "ruff": ruff,
             "export changes no byte": export_check, "cleaning changes no byte": clean_check,
             "README.md changes no byte": readme_check,
