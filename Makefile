@@ -5,7 +5,7 @@ PAPERMILL = .venv/bin/python tools/papermill_run.py
 .DEFAULT_GOAL := help
 # A wrong parameter is told before anything else happens. Then `q`, make's question mode, ends this silently with exit status 1.
 quoted = '$(subst ','\'',$(MAKEFLAGS) -- $(MAKEOVERRIDES))'
-RUNS = $(filter adapt pretrain evaluate search,$(MAKECMDGOALS))
+RUNS = $(filter adapt pretrain evaluate search app export paper study equivalent bench,$(MAKECMDGOALS))
 ifneq ($(and $(RUNS),$(wildcard .venv/bin/python)),)
 ifneq ($(shell MAKEFLAGS=$(quoted) .venv/bin/python tools/papermill_run.py --refuse $(RUNS) && echo fine),fine)
 MAKEFLAGS += q

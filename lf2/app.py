@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WANTED', 'MAKE', 'STYLE', 'SCRIPT', 'PICKS', 'MOST', 'GIVEN', 'Shelf', 'Crops', 'Collection', 'best', 'runs_in',
            'of_run', 'benchmark', 'label_of', 'own', 'shown_crop', 'lists_html', 'page', 'Door', 'row_of', 'do_GET',
-           'dropped', 'do_POST', 'served', 'main']
+           'dropped', 'do_POST', 'served', 'asked', 'main']
 
 # %% ../nbs/use/72_app.ipynb #87ded115
 import html, io, json, secrets, threading
@@ -315,22 +315,28 @@ def served(
 # %% ../nbs/use/72_app.ipynb #a0f09fbe
 GIVEN = ("runs", "model", "gallery", "pattern", "out", "port", "k")
 
-def main(
-    words:list # name=value, see `GIVEN`
-) -> int:
-    "`make app`: serves the page until it is interrupted."
-    given = dict(w.split("=", 1) for w in words if "=" in w)
+def asked(
+    given:dict # parameter → text
+) -> tuple: # (port, k, the other parameters)
+    "What `make app` is to do; a RunError about a wrong word. Needs nothing that is imported."
     if unknown := given.keys() - set(GIVEN):
         raise RunError(f"parameter {min(unknown)} is unknown: make app takes {', '.join(GIVEN)}.")
-    numbers = {n: given.pop(n, d) for n, d in (("port", "8765"), ("k", "10"))}
+    numbers = {n: given.get(n, d) for n, d in (("port", "8765"), ("k", "10"))}
     for name, top in (("port", 65536), ("k", 101)):
         if not row_of(numbers[name], top):
             raise RunError(f"{name} = {numbers[name]!r} is no number between 1 and {top - 1}.")
     if ("model" in given) != ("gallery" in given):
         raise RunError("model= and gallery= belong together: the network, and the folder of crops it looks through.")
+    return *map(int, numbers.values()), {n: v for n, v in given.items() if n not in numbers}
+
+def main(
+    words:list # name=value, see `GIVEN`
+) -> int:
+    "`make app`: serves the page until it is interrupted."
+    port, k, given = asked(dict(w.split("=", 1) for w in words if "=" in w))
     runs = given.pop("runs", project_root()/"runs")
     shown = own(**given) if given else benchmark(runs)
-    server = served(shown, **{n: int(v) for n, v in numbers.items()})
+    server = served(shown, port, k)
     print(f"app       http://127.0.0.1:{server.server_address[1]}/  ({', '.join(s.label for s in shown.shelves)}; "
           "Ctrl-C ends it)", flush=True)
     try: server.serve_forever()

@@ -70,6 +70,8 @@ def chosen_rows(
                for name, params in rows_of(n, 700 if 700 in M else M[0]) if whole(n, name)]
     return [row for row in rows if not words or row[1]["method"] in named] + further
 
+def _each_once(runs, rows): return [*runs[:len(rows)], *runs[::len(rows)]] # every row, and every direction and seed
+
 def paper_plan(
     given:dict # the words of `make paper`
 ) -> tuple: # (source, target, what all runs have, {data set: folder}, [(name, parameters)])
@@ -86,7 +88,7 @@ def paper_plan(
     rows = chosen_rows(given, fixed["profile"])
     runs = [(name, params | dict(source=s, target=t, seed=seed)) for seed in numbers(given.get("seeds", "0"))
             for s, t in (both, both[::-1]) for name, params, _ in rows]
-    for _, params in runs: configure(fixed | params)
+    for _, params in _each_once(runs, rows): configure(fixed | params)
     return source, target, fixed, roots, runs
 
 def beyond_default(
@@ -119,8 +121,9 @@ def study_plan(
     fixed = FIXED | {k: typed(v) for k, v in given.items() if k not in STUDY_WORDS}
     seeds = numbers(given.get("seeds")) or SEEDS
     places = [dict(source=s, target=t, seed=seed) for seed in seeds for s, t in DIRECTIONS]
-    runs = [(key, own | place) for place in places for key, own in study_runs(rows, profile).items()]
-    for _, own in runs: configure(fixed | own)
+    every = study_runs(rows, profile)
+    runs = [(key, own | place) for place in places for key, own in every.items()]
+    for _, own in _each_once(runs, every): configure(fixed | own)
     return fixed, runs
 
 def source_of(

@@ -6,7 +6,9 @@ cd "$(dirname "$0")/.."
 
 own="an environment of its own: remove it (rm -r .venv) and try again."
 if [ -L .venv ]; then echo "make env: .venv is a link to $(readlink .venv), and this folder needs ${own}" | sed 's/rm -r/rm/' >&2; exit 1; fi
-made_for=$(sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg 2>/dev/null || true)
+# Where it was made stands in bin/activate, whoever made it (venv, virtualenv, uv), and for venv in pyvenv.cfg as well.
+made_for=$({ sed -n "s/^ *\(export \)\{0,1\}VIRTUAL_ENV=[\"']\{0,1\}\(\/[^\"']*\)[\"']\{0,1\}\$/\2/p" .venv/bin/activate || true
+             sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg; } 2>/dev/null | head -n 1)
 if [ -n "$made_for" ] && [ -d "$made_for" ] && [ "$(cd "$made_for" && pwd -P)" != "$(cd .venv && pwd -P)" ]; then
     echo "make env: .venv was made for $made_for, which is another folder, and this one needs $own" >&2; exit 1
 fi

@@ -22,7 +22,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lf2.commands import make_parameters, notebook_parameters, output_name, parameters, runs_of, shown_path
+from lf2.commands import asked_of, notebook_parameters, output_name, runs_of, shown_path
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,10 +84,9 @@ def draw(source, target, fixed, roots, given, results):
     return failed
 
 
-def main():
+def main(given):
     from lf2.jobs import in_rounds, jobs_of, paper_plan, sort_out, tell
 
-    given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     results = (ROOT/(given.get("results_dir") or "results")).resolve()
     jobs = jobs_of(given)
     source, target, fixed, roots, runs = paper_plan(given)
@@ -110,6 +109,7 @@ def main():
 
 
 if __name__ == "__main__":
+    given = asked_of("paper")
     from lf2.jobs import ended
 
-    sys.exit(ended(main))
+    sys.exit(ended(lambda: main(given)))

@@ -20,7 +20,8 @@ from lf2.config import RunError
 ROOT = Path(__file__).resolve().parent.parent
 GOALS = {"adapt": "run_adapt", "pretrain": "run_pretrain", "evaluate": "run_eval", "search": "run_search"}
 # papermill with a kernel that has minutes, not the usual five seconds, to save its state when it is asked to end, and
-# that keeps to itself how it is connected. What one sentence says needs no traceback.
+# that keeps to itself how it is connected and that matplotlib looks for fonts. What one sentence says needs no
+# traceback.
 PATIENT = """
 import sys
 from jupyter_client.manager import KernelManager
@@ -28,7 +29,8 @@ from jupyter_client.provisioning import LocalProvisioner
 from papermill.__main__ import papermill
 from papermill.exceptions import PapermillExecutionError
 command = KernelManager.format_kernel_cmd
-def quiet(self, extra_arguments=None): return command(self, [*(extra_arguments or []), "--log-level=ERROR"])
+hush = "--IPKernelApp.exec_lines=import logging; logging.getLogger('matplotlib').setLevel('ERROR')"
+def quiet(self, extra_arguments=None): return command(self, [*(extra_arguments or []), "--log-level=ERROR", hush])
 KernelManager.format_kernel_cmd = quiet
 LocalProvisioner.get_shutdown_wait_time = lambda self, recommended=5.: 300.
 try: papermill()
@@ -100,7 +102,7 @@ def checked(name, words):
     given = parameters(words) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     wants_help = given.pop("help", "0") not in ("0", "")
     if name == "run_adapt" and not given.keys() & {"M", "preset", "method"}: given = {"M": "700"} | given
-    if name in GOALS.values() and not wants_help: refuse(found(name), given)
+    if not name.startswith(("tab_", "fig_")) and not wants_help: refuse(name, given)
     return given, wants_help
 
 
@@ -108,7 +110,7 @@ def main():
     name, *words = sys.argv[1:] or ["--help"]
     if name == "--help": raise RunError("name a notebook of nbs/, then its parameters: run_adapt M=900")
     if name == "--refuse":
-        for goal in words: checked(GOALS[goal], ())
+        for goal in words: checked(GOALS.get(goal, goal), ())
         return 0
     given, wants_help = checked(name, words)
     if wants_help:

@@ -13,10 +13,9 @@ left its record is not made again. Stopped, the same command goes on where it st
 checkpoint wait for the first of them to make it. Other parameters go to every run.
 """
 import json
-import os
 import sys
 
-from lf2.commands import make_parameters, parameters, runs_of
+from lf2.commands import asked_of, runs_of
 from paper import ROOT, warn_of_foreign
 
 DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/paper/84a_study.ipynb"
@@ -33,10 +32,9 @@ def commands(runs, fixed, results):
         yield title, [sys.executable, "-m", "lf2.run", str(config)]
 
 
-def main():
+def main(given):
     from lf2.jobs import first_of_source, in_rounds, jobs_of, sort_out, study_plan, tell
 
-    given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
     own = given.get("profile", "text-only")
     results = (ROOT/(given.get("results_dir")
                      or ("results/study" if own == "text-only" else f"results/study-{own}"))).resolve()
@@ -54,6 +52,7 @@ def main():
 
 
 if __name__ == "__main__":
+    given = asked_of("study")
     from lf2.jobs import ended
 
-    sys.exit(ended(main))
+    sys.exit(ended(lambda: main(given)))
