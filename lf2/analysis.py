@@ -119,7 +119,7 @@ def facts_of(
     p = records[0]["parameters"]
     return {k: p[k] for k in ("source", "target", "preset", "seed", "data_seed")} | dict(
         M=max(r["parameters"].get("M") or 0 for r in records),
-        commits=sorted({(r["provenance"]["commit"] or "unknown")[:7] for r in records}),
+        commits=sorted({(r["provenance"].get("commit") or "unknown")[:7] for r in records}),
         dates=sorted({r["finished"][:10] for r in records}),
         cluster=runs["ssg"][0]["parameters"]["cluster"] if "ssg" in runs else None,
         runs={m: r["run_id"] for m, (r, _) in runs.items()})
@@ -465,7 +465,7 @@ def agreement_table(
 ) -> pd.DataFrame:
     """Per method and epoch: mean ARI between the clusterings (nan for a single one) and of the clusterings with the
     truth."""
-    rows = [(m, e["epoch"], *(np.mean([v["ari"] for v in e[k].values()]) if e[k] else np.nan
+    rows = [(m, e["epoch"], *(np.array([v["ari"] for v in e[k].values()], float).mean() if e[k] else np.nan
                               for k in ("between", "truth")))
             for m, r in records.items() for e in r["epochs"]]
     return pd.DataFrame(rows, columns=["method", "epoch", "between", "truth"])

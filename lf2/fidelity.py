@@ -261,7 +261,7 @@ def study_table(
                                 for d in pairs.values()]
     return found.assign(start=starts, gain=gains), pairs
 
-def _mean(values): return np.mean(list(values) or [np.nan])
+def _mean(values): return np.array(list(values) or [np.nan], float).mean()
 
 def as_page(
     table:pd.DataFrame, # of `study_table`
@@ -284,7 +284,7 @@ def fm_table(
         some = runs_of_variant(records, given)
         for epoch in (0, -1):
             parts = [p for r in some for p in r["epochs"][epoch].get("fm", {}).values()]
-            if parts: rows[name, some[0]["epochs"][epoch]["epoch"]] = pd.DataFrame(parts).mean()
+            if parts: rows[name, some[0]["epochs"][epoch]["epoch"]] = pd.DataFrame(parts).astype(float).mean()
     return pd.DataFrame(rows).T.rename_axis(["variant", "epoch"]) if rows else pd.DataFrame()
 
 # %% ../nbs/paper/84_fidelity.ipynb #51c8636c
@@ -298,11 +298,12 @@ def label_table(
     for name, given in _named([*STUDY, *AFTER]).items():
         for r in runs_of_variant(records, given):
             p, last = r["parameters"], r["epochs"][epoch]
+            sizes, truth = (last[k].get("P0", {}) for k in ("sizes", "truth"))
             rows[name, p["source"], p["target"], p["seed"]] = {
-                "clusters": last["sizes"]["P0"]["clusters"], "P0 and truth": last["truth"]["P0"]["ari"],
+                "clusters": sizes.get("clusters", np.nan), "P0 and truth": _mean([truth.get("ari")]),
                 "parts and truth": _mean(v["ari"] for k, v in last["truth"].items() if k != "P0"),
                 "between the sets": _mean(v["ari"] for v in last["between"].values()),
-                "P0 and truth, NMI": last["truth"]["P0"]["nmi"]}
+                "P0 and truth, NMI": _mean([truth.get("nmi")])}
     return pd.DataFrame(rows).T.rename_axis(["variant", "source", "target", "seed"]) if rows else pd.DataFrame()
 
 # %% ../nbs/paper/84_fidelity.ipynb #2d44d0c0

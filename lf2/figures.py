@@ -162,10 +162,10 @@ def curve(
 ) -> tuple: # epochs (E,) from 0, mAP (seeds, E) in per cent, mAP of direct transfer (seeds,)
     "The evaluated epochs that all records share."
     key = records[0]["final"]["headline"]
+    starts = [r["evaluations"][0].get("global", r["evaluations"][0][key])["mAP"] for r in records]
     found = [{e["epoch"]: 100*e[key]["mAP"] for e in r["evaluations"]} for r in records]
     epochs = sorted(set(found[0]).intersection(*found[1:]))
-    return np.array(epochs), np.array([[f[e] for e in epochs]
-        for f in found]), np.array([100*r["evaluations"][0]["global"]["mAP"] for r in records])
+    return np.array(epochs), np.array([[f[e] for e in epochs] for f in found]), 100*np.array(starts)
 
 def learning_curves(
     records:list # of any methods, directions and seeds

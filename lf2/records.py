@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 
-from .config import TYPES, Core, RunError, code_hash, project_root
+from .config import TYPES, Core, RunError, code_hash, project_root, resolve
 
 # %% ../nbs/core/01_records.ipynb #d5a9518e
 REMEDY = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space",
@@ -130,11 +130,13 @@ SPLIT = _object("images", "ids", images=COUNT, ids=_or_null(COUNT))
 
 # %% ../nbs/core/01_records.ipynb #b6f72a1b
 _JSON = {bool: "boolean", int: "integer", float: "number", str: "string"}
-NAMED = dict(method=TEXT, source=TEXT, target=TEXT, M=_or_null(COUNT), seed=COUNT, preset=TEXT)
-PARAMETERS = _object(*NAMED, also=PLAIN, **{f.name: _or_null(dict(type=_JSON[TYPES.get(f.type, f.type)]))
-                                            for f in fields(Core)} | NAMED)
+# what may have no value even in a resolved configuration
+_UNSET = [k for k, v in vars(resolve({})).items() if v is None]
+NAMED = dict(method=TEXT, source=TEXT, target=TEXT, M=_or_null(COUNT), seed=COUNT, data_seed=COUNT, preset=TEXT)
+_TYPED = {f.name: dict(type=_JSON[TYPES.get(f.type, f.type)]) for f in fields(Core)}
+PARAMETERS = _object(*NAMED, also=PLAIN, **{k: _or_null(v) if k in _UNSET else v for k, v in _TYPED.items()} | NAMED)
 PROVENANCE = _object("code", "core", code=TEXT, core=TEXT, commit=_or_null(TEXT), dirty=_or_null(dict(type="boolean")),
-                     versions=_object(also=_or_null(TEXT)))
+                     cpu=_or_null(TEXT), gpu=_or_null(TEXT), versions=_object(also=_or_null(TEXT)))
 REQUIRED = ("schema", "run_id", "finished", "parameters", "final", "best", "evaluations", "epochs", "seconds", "device",
             "precision", "bn_batch", "provenance")
 RECORD = _object(*REQUIRED, schema=dict(const=SCHEMA), run_id=TEXT, finished=TEXT,
@@ -175,11 +177,16 @@ _is_record = fastjsonschema.compile(RECORD)
 def fault(
     record:dict # as `json.loads` made it
 ) -> str:
-    "The record's first `misfit` with `RECORD`, or the headline that was not evaluated; empty for a sound record."
+    """The record's first `misfit` with `RECORD`; or the headline was not evaluated, or `final` tells of other features
+    than the last evaluation, or `best` is none; empty for a sound record."""
     if wrong := misfit(_is_record, record): return wrong
-    key, told = record["final"]["headline"], [record["final"], record["best"], *record["evaluations"]]
-    if key is None or (record["evaluations"] and all(isinstance(t.get(key), dict) for t in told)): return ""
-    return f"final.headline is {_shown(key)}, of which final, best or an evaluation has no metrics"
+    seen, key = record["evaluations"], record["final"]["headline"]
+    last, best = ({k: v for k, v in record[o].items() if k not in ("headline", "chosen_on")} for o in ("final", "best"))
+    if not seen and key is None: return ""
+    if not seen or not all(isinstance(t.get(key), dict) for t in (last, best, *seen)):
+        return f"final.headline is {_shown(key)}, of which final, best or an evaluation has no metrics"
+    if last.keys() == seen[-1].keys() and best in seen: return ""
+    return "final is not the last evaluation, or best none of them"
 
 # %% ../nbs/core/01_records.ipynb #b6fd871d
 def write_record(

@@ -27,7 +27,7 @@ from PIL import Image
 
 from .batches import cached_images
 from .commands import shown_path
-from .config import config_table, keyed_seed
+from .config import ConfigError, RunError, config_table, keyed_seed
 from .data import DataWarning
 from .evaluation import RankedLists, evaluate, ranked_lists
 from .figures import card_of
@@ -62,14 +62,15 @@ PAPER = {"font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axe
 def draw_accuracy(ax, record):
     "mAP (solid) and Rank-1 (dashed) of every evaluated epoch, per inference; epoch 0 is ringed."
     seen = record["evaluations"]
-    epochs, kinds = [e["epoch"] for e in seen], [k for k, v in seen[0].items() if isinstance(v, dict)]
+    epochs, kinds = [e["epoch"] for e in seen], dict.fromkeys(k for e in seen for k in e if k != "epoch")
     for colour, kind in zip(COLOURS, kinds):
         for metric, line, dot in (("mAP", "-", "o"), ("rank1", "--", "s")):
-            values = [100*e[kind][metric] for e in seen]
+            values = [100*e[kind][metric] if kind in e else math.nan for e in seen]
             ax.plot(epochs, values, line, marker=dot, color=colour, label=f"{METRICS[metric]}, {kind}")
             ax.plot(0, values[0], "o", mfc="none", mec="0.3", ms=9)
     ax.plot([], [], "o", mfc="none", mec="0.3", ms=9, label="start: direct transfer")
-    first, last = seen[0]["global"]["mAP"], record["final"][record["final"]["headline"]]["mAP"]
+    head = record["final"]["headline"]
+    first, last = seen[0].get("global", seen[0][head])["mAP"], record["final"][head]["mAP"]
     change = f"{100*first:.1f} → {100*last:.1f}" if record["final"]["epoch"] else f"{100*first:.1f}"
     ax.set(title=f"Accuracy: {change} % mAP", ylabel="%", xlabel="epoch", xlim=(-0.5, max(epochs) + 0.5))
 
@@ -103,11 +104,12 @@ def draw_agreement(ax, record):
 
 def draw_sizes(ax, record):
     "Images per cluster: a dot at the median, a line from the smallest to the largest."
-    for i, (stream, sizes) in enumerate(over_epochs(record, lambda h: h["sizes"])[1].items()):
-        at = [h["epoch"] + 0.22*i for h in record["epochs"]]
+    for i, stream in enumerate(over_epochs(record, lambda h: h["sizes"])[1]):
+        colour, told = COLOURS[i % len(COLOURS)], [h for h in record["epochs"] if stream in h["sizes"]]
+        at, sizes = [h["epoch"] + 0.22*i for h in told], [h["sizes"][stream] for h in told]
         low, mid, high = ([s[k] for s in sizes] for k in ("min", "median", "max"))
-        ax.vlines(at, low, high, color=COLOURS[i], lw=1.2)
-        ax.plot(at, mid, "os^D"[i % 4], color=COLOURS[i], label=f"{stream}: {sizes[-1]['clusters']} clusters")
+        ax.vlines(at, low, high, color=colour, lw=1.2)
+        ax.plot(at, mid, "os^D"[i % 4], color=colour, label=f"{stream}: {sizes[-1]['clusters']} clusters")
     ax.set(title="Images per cluster: least, median, most", xlabel="epoch", yscale="log")
 
 # %% ../nbs/paper/82_report.ipynb #3170ad68
@@ -239,10 +241,12 @@ def ranked_rows(
 
 # %% ../nbs/paper/82_report.ipynb #ecb38d44
 def config_of(
-    record:dict # of a finished run
+    record:dict,             # of a finished run
+    but=("_dir", "_root")    # endings of the parameters that are left out
 ):
-    "The run's configuration, with the folders where they are by default."
-    return configure({k: v for k, v in record["parameters"].items() if not k.endswith(("_dir", "_root"))})
+    "The run's configuration, with the folders where they are by default; parameters that are none name the record."
+    try: return configure({k: v for k, v in record["parameters"].items() if not k.endswith(but)})
+    except ConfigError as e: raise RunError(f"record {record['run_id']}.json: {e}") from e
 
 def features_of(
     record:dict, # of a finished run
@@ -320,9 +324,9 @@ def data_table(
     record:dict # of a finished run
 ) -> pd.DataFrame:
     "Images and identities of every split that the run could see; identities that the record does not know are unknown."
-    splits = {(d, s): n for d, splits in record["data"].items() for s, n in splits.items()}
+    splits = {(d, s): n for d, splits in record.get("data", {}).items() for s, n in splits.items()}
     told = {k: n | dict(ids="unknown" if n["ids"] is None else n["ids"]) for k, n in splits.items()}
-    return pd.DataFrame(told).T.rename_axis(["data set", "split"])
+    return pd.DataFrame(told).T.rename_axis(["data set", "split"]) if told else pd.DataFrame()
 
 def provenance_table(
     record:dict # of a finished run
@@ -522,7 +526,7 @@ def page(
         if name == "clusters" and beside:
             links = " and ".join(f'<a href="{b}">{b}</a>' for b in beside)
             parts.append(f"<p>All of them lie beside this page: {links}.</p>")
-    params = parameters_table(configure(p), record.get("origin"))
+    params = parameters_table(config_of(record, but=()), record.get("origin"))
     parts += ["<h2>Data</h2>", html_table(data_table(record)), "<h2>Time</h2>", html_table(seconds_table(record)),
               "<h2>Parameters</h2>", folded(params, f"all {len(params)}, with where each value comes from", "text"),
               "<h2>Provenance</h2>", folded(provenance_table(record), "code, libraries and machine", "text")]

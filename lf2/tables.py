@@ -30,7 +30,8 @@ def standard(
     record:dict, # from `lf2.records.read_records`
     **fixed      # what the table is about: preset, data_seed, M, profile (`SHOWN` unless told), …
 ) -> bool:
-    "Has the record exactly the parameters that `fixed` and its own direction, method and seed give by default?"
+    """Has the record exactly the parameters that `fixed` and its own direction, method and seed give by default? One
+    that is of another kind than such a parameter, say a text for a number, is a RunError."""
     own = grown(record["parameters"])                                # what a record from before a parameter did
     # not what this method has no word for
     def told(k, v): return k in record["parameters"] or hasattr(Core, k) or grown({}).get(k, v) != v
@@ -38,7 +39,17 @@ def standard(
     if not uses_M(own): given["M"] = own.get("M")
     if given.get("weights"): given["weights"] = Path(given["weights"]).name    # as a record tells it
     wanted = _wanted(tuple(given.items()))
-    return wanted is not None and all(own.get(k, v) == v for k, v in wanted.items() if k not in UNASKED)
+    if wanted is None: return False
+    for k, v in wanted.items():
+        if v is not None and _kind(own.get(k, v)) != _kind(v):
+            raise RunError(f"record {record['run_id']}.json: parameters.{k} is {json.dumps(own[k])}, where {_kind(v)} is "
+                           "wanted; restore it from git, or remove it and make the run again.")
+    return all(own.get(k, v) == v for k, v in wanted.items() if k not in UNASKED)
+
+def _kind(value):
+    "What a parameter's value is, in a word."
+    if value is None: return "null"
+    return {bool: "true or false", str: "text"}.get(type(value), "a number")
 
 def uses_M(
     params:dict # parameter → value, the method among them
