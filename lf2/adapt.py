@@ -44,9 +44,9 @@ def evaluate_network(
             for s in (query, gallery))
     if seen is not None: seen.update(query=q, gallery=g)
     who = (query.pids, gallery.pids, query.camids, gallery.camids)
-    found = {k: evaluate(q[k], g[k], *who).to_dict() for k in q}
+    metrics = {k: evaluate(q[k], g[k], *who).to_dict() for k in q}
     more = rank(Seen(q, query.camids, query.times), Seen(g, gallery.camids, gallery.times)) if rank else {}
-    return found | {k: evaluate_distances(d, *who).to_dict() for k, d in more.items()}
+    return metrics | {k: evaluate_distances(d, *who).to_dict() for k, d in more.items()}
 
 # %% ../nbs/core/19_adapt.ipynb #00bbfd7c
 def describe_labels(
@@ -55,21 +55,21 @@ def describe_labels(
 ) -> dict:
     "Sizes of the clusters, agreement between the streams and with the truth (NMI, ARI)."
     names = list(labels)
-    told = dict(sizes={s: cluster_sizes(labels[s]) for s in names}, between={}, truth={})
+    facts = dict(sizes={s: cluster_sizes(labels[s]) for s in names}, between={}, truth={})
     for i, a in enumerate(names):
-        for b in names[i+1:]: told["between"][f"{a}-{b}"] = agreement(labels[a], labels[b])
-        if truth is not None: told["truth"][a] = agreement(labels[a], truth)
-    return told
+        for b in names[i+1:]: facts["between"][f"{a}-{b}"] = agreement(labels[a], labels[b])
+        if truth is not None: facts["truth"][a] = agreement(labels[a], truth)
+    return facts
 
 def warn_of_collapse(
-    told:dict, # from `describe_labels`
+    facts:dict, # from `describe_labels`
     n:int      # images
 ) -> list:
     "Sentences about clusterings that have collapsed, or agree with each other no more than by chance; usually none."
-    found = [f"{s}: one cluster holds {v['max']} of {n} images, the features have collapsed"
-             for s, v in told["sizes"].items() if v["max"] > n/2]
-    return found + [f"{s}: these two sets of pseudo labels agree no more than by chance (ARI {v['ari']:.3f})"
-                    for s, v in told["between"].items() if v["ari"] < 0.01]
+    sentences = [f"{s}: one cluster holds {v['max']} of {n} images, the features have collapsed"
+                 for s, v in facts["sizes"].items() if v["max"] > n/2]
+    return sentences + [f"{s}: these two sets of pseudo labels agree no more than by chance (ARI {v['ari']:.3f})"
+                        for s, v in facts["between"].items() if v["ari"] < 0.01]
 
 # %% ../nbs/core/19_adapt.ipynb #73ba5f71
 def followed_rows(
@@ -106,26 +106,26 @@ def read_followed(
     folder # of the run
 ) -> dict:
     "{epoch: {name: (n, d) float16}}; a file that cannot be read is left out with a warning, for nothing depends on it."
-    found = {}
+    kept = {}
     for path in sorted(Path(folder).glob("followed_*.safetensors")):
-        try: found[int(path.stem.split("_")[1])] = safetensors.torch.load_file(path)
+        try: kept[int(path.stem.split("_")[1])] = safetensors.torch.load_file(path)
         except (OSError, ValueError, safetensors.SafetensorError):
             warnings.warn(f"{path.name} is damaged: figures will lack the followed features of that epoch.",
                           stacklevel=2)
-    return found
+    return kept
 
 # %% ../nbs/core/19_adapt.ipynb #0e81bcd1
 def epoch_line(
-    told:dict,       # of the epoch
+    facts:dict,       # of the epoch
     evaluations:list # so far
 ) -> str:
     "One readable line per epoch for the log: losses, agreement of the streams (ARI), speed, mAP in per cent."
-    parts = [f"epoch {told['epoch']}"] + [f"{k} {v:.3f}" for k, v in told["losses"].items()]
-    parts += [f"ARI {k} {v['ari']:.2f}" for k, v in told["between"].items()] + [f"{told['images_per_second']:,.0f} "
+    parts = [f"epoch {facts['epoch']}"] + [f"{k} {v:.3f}" for k, v in facts["losses"].items()]
+    parts += [f"ARI {k} {v['ari']:.2f}" for k, v in facts["between"].items()] + [f"{facts['images_per_second']:,.0f} "
         "img/s"]
-    if evaluations and evaluations[-1]["epoch"] == told["epoch"]:
+    if evaluations and evaluations[-1]["epoch"] == facts["epoch"]:
         parts += [f"mAP {k} {100*v['mAP']:.1f}" for k, v in evaluations[-1].items() if k != "epoch"]
-    return "  ".join(parts + told["warnings"])
+    return "  ".join(parts + facts["warnings"])
 
 # %% ../nbs/core/19_adapt.ipynb #29000005
 TestSet = namedtuple("TestSet", "images pids camids times", defaults=(None,))
@@ -151,7 +151,7 @@ class Adaptation:
         self.images = {k: resident(arrays[k], stage.device) for k in used}   # what batches are drawn from
         self.history, self.evaluations, self.labels, self.shown = [], [], {}, {}
         # of the epoch under way: what there is to tell, iterations done, their seconds
-        self.told, self.first, self.seconds = None, 0, 0.
+        self.facts, self.first, self.seconds = None, 0, 0.
         self.stepper, self.saved = None, None              # the optimiser, and what a checkpoint says of it
         batch_statistics(method, stage.cfg, stage.device)
         if stage.cfg.compile: compiled(method)
@@ -173,30 +173,30 @@ def save(self:Adaptation, it=0, **begun):
 @patch
 def save_half(self:Adaptation, stepper, it, seconds):
     "A checkpoint in the middle of an epoch."
-    self.save(it, told=self.told, seconds=seconds)
+    self.save(it, facts=self.facts, seconds=seconds)
 
 # %% ../nbs/core/19_adapt.ipynb #29000008
 @patch
 def restore(self:Adaptation):
     "Goes to where the newest checkpoint is, and tells the log; True where there was one."
-    found = from_main(load_checkpoint, self.stage.folder, self.stage.params)
-    if not found: self.stage.log("started"); return False
-    epoch, tensors, extra = found
+    checkpoint = from_main(load_checkpoint, self.stage.folder, self.stage.params)
+    if not checkpoint: self.stage.log("started"); return False
+    epoch, tensors, extra = checkpoint
     self.history, self.evaluations = extra["history"], [e for e in extra["evaluations"] if e["epoch"] <= epoch]
     self.shown, self.labels = ({k.removeprefix(f"loop.{what}."): v.numpy()
                                 for k, v in tensors.items() if k.startswith(f"loop.{what}.")}
                                for what in ("labels", "streams"))
     self.method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(("loop.", "optimizer."))})
     self.first, self.saved = extra["iteration"], extra["stepper"] and (tensors, extra["stepper"])
-    if begun := extra["begun"]: self.told, self.seconds = begun["told"], begun.get("seconds", 0.)
+    if begun := extra["begun"]: self.facts, self.seconds = begun["facts"], begun.get("seconds", 0.)
     if self.history: self.stage.log(epoch_line(self.history[-1], self.evaluations))
-    self.stage.log(f"went on after epoch {epoch}" + (f", iteration {self.first}" if self.told else ""))
+    self.stage.log(f"went on after epoch {epoch}" + (f", iteration {self.first}" if self.facts else ""))
     return True
 
 # %% ../nbs/core/19_adapt.ipynb #a9764e35
 @patch
 def relabel(self:Adaptation, live):
-    "New labels where the method wants them, and `told`: what there is to tell of them."
+    "New labels where the method wants them, and `facts`: what there is to tell of them."
     method, cfg, epoch, feats = self.method.eval(), self.stage.cfg, len(self.history), {}
     began = extracted = time.perf_counter()
     if method.relabels(epoch) or not self.labels:
@@ -207,7 +207,7 @@ def relabel(self:Adaptation, live):
         self.labels = {s: np.asarray(v) for s, v in method.label(feats, epoch).items()}
         method.begin_epoch(feats, self.labels, epoch)
     self.shown = method.clusterings(self.labels)
-    self.told = describe_labels(self.shown, self.truth) | dict(seconds=dict(extract=extracted - began,
+    self.facts = describe_labels(self.shown, self.truth) | dict(seconds=dict(extract=extracted - began,
         cluster=time.perf_counter() - extracted))
     if epoch in moments(self.epochs):
         kept = {k: v[self.rows] for k, v in feats.items()} | {f"clusters {k}": torch.as_tensor(v[self.rows])
@@ -228,10 +228,10 @@ def target_features(self:Adaptation) -> dict:
 def streams(self:Adaptation) -> dict:
     "{name: Stream}: what batches are drawn from."
     method, known, images = self.method, self.known, self.images["train"]
-    found = {s: Stream(images, v, known.camids, method.sampler(s, v, known.camids)) for s, v in self.labels.items()}
-    if not method.source_stream: return found
+    streams = {s: Stream(images, v, known.camids, method.sampler(s, v, known.camids)) for s, v in self.labels.items()}
+    if not method.source_stream: return streams
     y, camids = known.source.labels, known.source.camids
-    return found | dict(source=Stream(self.images["source"], y, camids, method.sampler("source", y, camids)))
+    return streams | dict(source=Stream(self.images["source"], y, camids, method.sampler("source", y, camids)))
 
 @patch
 def draw(self:Adaptation, name, stream, it) -> Batch:
@@ -284,7 +284,7 @@ def begin_stepper(self:Adaptation):
 @patch
 def train(self:Adaptation, live):
     "`cfg.iters` iterations, or what is left of them: losses, seconds and speed join what there is to tell."
-    method, cfg, epoch, told = self.method, self.stage.cfg, len(self.history), self.told
+    method, cfg, epoch, facts = self.method, self.stage.cfg, len(self.history), self.facts
     began, watch, images = time.perf_counter() - self.seconds, Watch(self.stage.log, self.save_half), 0
     streams = self.streams()
     method.train(); same_weights(method); self.begin_stepper()
@@ -297,20 +297,20 @@ def train(self:Adaptation, live):
         watch(self.stepper, it + 1, f"stage 2, epoch {epoch+1}, iteration {it+1}", time.perf_counter() - began)
     self.stepper.look()
     seconds = time.perf_counter() - began
-    told |= dict(epoch=epoch + 1, losses=mean_over_processes(self.stepper.means()),
+    facts |= dict(epoch=epoch + 1, losses=mean_over_processes(self.stepper.means()),
                  images_per_second=images*cfg.iters/seconds, processes=world(),
-                 bn_batch=bn_images(cfg), seconds=told["seconds"] | dict(train=seconds),
-                 warnings=warn_of_collapse(told, len(self.arrays["train"])))
-    for text in told["warnings"]: warnings.warn(f"epoch {epoch+1}, {text}.", stacklevel=2)
+                 bn_batch=bn_images(cfg), seconds=facts["seconds"] | dict(train=seconds),
+                 warnings=warn_of_collapse(facts, len(self.arrays["train"])))
+    for text in facts["warnings"]: warnings.warn(f"epoch {epoch+1}, {text}.", stacklevel=2)
 
 # %% ../nbs/core/19_adapt.ipynb #29000016
 @patch
 def measure(self:Adaptation, desc=""):
     "The metrics of now join the evaluations."
     began = time.perf_counter()
-    epoch = len(self.history) + (self.told is not None)
-    found = evaluate_network(self.method.eval().embed, *self.tests, self.stage, self.method.rank, desc, self.seen)
-    self.evaluations.append(dict(epoch=epoch) | found)
+    epoch = len(self.history) + (self.facts is not None)
+    metrics = evaluate_network(self.method.eval().embed, *self.tests, self.stage, self.method.rank, desc, self.seen)
+    self.evaluations.append(dict(epoch=epoch) | metrics)
     return time.perf_counter() - began
 
 @torch.no_grad()
@@ -325,20 +325,20 @@ def describe_method(method, images, stage, sample=256):
 def epoch(self:Adaptation, live):
     "One epoch, or what is left of it."
     cfg, epoch = self.stage.cfg, len(self.history) + 1
-    if self.told is None: self.relabel(live)
-    if "losses" not in self.told:
+    if self.facts is None: self.relabel(live)
+    if "losses" not in self.facts:
         with held(): self.train(live)
     elif not self.method.keeps_optimiser: self.saved = None # trained, not evaluated: the next epoch begins anew
     self.first, self.seconds = 0, 0.
     if self.tests and (epoch % cfg.eval_every == 0 or epoch == self.epochs):
         live.set_description(f"epoch {epoch}/{cfg.epochs}, evaluation")
-        try: self.told["seconds"]["evaluate"] = self.measure()
+        try: self.facts["seconds"]["evaluate"] = self.measure()
         except Stopped:
-            self.save(cfg.iters, told=self.told) # trained, not evaluated
+            self.save(cfg.iters, facts=self.facts) # trained, not evaluated
             raise
     with held():
-        self.told |= describe_method(self.method, self.arrays["train"], self.stage)
-        self.history, self.told = [*self.history, self.told], None
+        self.facts |= describe_method(self.method, self.arrays["train"], self.stage)
+        self.history, self.facts = [*self.history, self.facts], None
         self.save()
     self.stage.log(epoch_line(self.history[-1], self.evaluations)); end_if_asked(f"epoch {epoch} of stage 2 is saved")
 
@@ -346,9 +346,9 @@ def epoch(self:Adaptation, live):
 @patch
 def run(self:Adaptation):
     "All epochs: (epochs, evaluations, followed, shown), see `adapt`."
-    cfg, found = self.stage.cfg, self.restore()
+    cfg, restored = self.stage.cfg, self.restore()
     if self.tests and not self.evaluations: self.measure("evaluation of the start")
-    if not found and self.epochs and type(self.method).prepare is not Method.prepare:
+    if not restored and self.epochs and type(self.method).prepare is not Method.prepare:
         self.method.prepare(self.stage, self.arrays)
         with held(): self.save()
         end_if_asked("what was prepared is saved")

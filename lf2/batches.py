@@ -193,16 +193,16 @@ def fetch(
 
 # %% ../nbs/core/06_batches.ipynb #00985f65
 def remedy(
-    by:str,         # what decided the labels: "M", "eps" or nothing
+    by:str,         # what decided the labels: "M", DBSCAN's "eps" or "rho", or nothing
     images:int,     # of the set
     used:int        # of them, not noise
 ) -> str:
     "What to change when there are too few identities for a batch."
     if by == "M": return "lower batch, or M so that clusters grow"
-    if by != "eps": return "lower batch"
+    if by not in ("eps", "rho"): return "lower batch"
     noise = f"{images - used} of {images} images are noise"
-    if 2*used < images: return f"{noise}, so eps is too small: raise it, or lower batch"
-    return f"{noise}, so images flow together and eps is too large: lower it, or lower batch"
+    if 2*used < images: return f"{noise}, so {by} is too small: raise it, or lower batch"
+    return f"{noise}, so images flow together and {by} is too large: lower it, or lower batch"
 
 # %% ../nbs/core/06_batches.ipynb #7aec4832
 class IdentitySampler:
@@ -214,7 +214,7 @@ class IdentitySampler:
         instances:int=4,        # per identity
         camera_aware:bool=True, # prefer positives from other cameras
         singletons:bool=False,  # an identity with one image takes part, its image repeated
-        by:str="",              # what decided the labels: "M", "eps" or nothing; errors then tell what to change
+        by:str="",              # what decided the labels, as in `remedy`; errors then tell what to change
     ):
         labels, self.camids = np.asarray(labels), torch.as_tensor(np.asarray(camids))
         rows = np.flatnonzero(labels >= 0)

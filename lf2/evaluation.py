@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['same_identity', 'checked_ids', 'visible', 'match_ranks', 'Evaluation', 'from_ranks', 'cosine_rows', 'evaluate',
-           'evaluate_distances', 'rerank', 'RankedLists', 'ranked_lists']
+           'distance_rows', 'evaluate_distances', 'rerank', 'RankedLists', 'ranked_lists']
 
 # %% ../nbs/core/14_evaluation.ipynb #d7e96bd6
 import warnings
@@ -129,16 +129,20 @@ def evaluate(
     return from_ranks(rows, ranks, len(q_pids))
 
 # %% ../nbs/core/14_evaluation.ipynb #044f9d62
+def distance_rows(dist):
+    "A function of query rows that returns minus their distances (n, G) to the gallery, float32 numpy."
+    dist = as_features(dist, "dist")
+    return lambda rows: -dist[torch.as_tensor(rows, device=dist.device)].cpu().numpy()
+
 def evaluate_distances(
     dist,                               # (Q, G) array or tensor, smaller is more similar
     q_pids, g_pids, q_camids, g_camids, # as for `evaluate`
     chunk:int=256                       # queries at a time
 ) -> Evaluation:
     "CMC, mAP and mINP by the Market-1501 single-query protocol from distances, ties in gallery order."
-    dist = as_features(dist, "dist")
+    similarity = distance_rows(dist)
     ids = checked_ids(q_pids, g_pids, q_camids, g_camids, tuple(dist.shape))
-    return from_ranks(*match_ranks(lambda q: -dist[torch.as_tensor(q, device=dist.device)].cpu().numpy(), ids, chunk),
-                      len(ids[0]))
+    return from_ranks(*match_ranks(similarity, ids, chunk), len(ids[0]))
 
 # %% ../nbs/core/14_evaluation.ipynb #7bd7b0f1
 def rerank(
@@ -172,14 +176,16 @@ class RankedLists:
 def ranked_lists(
     q_feats, g_feats, q_pids, g_pids, q_camids, g_camids,  # as for `evaluate`
     queries=None,      # rows of the queries to rank; all if None
-    top:int=10         # ranks to return
+    top:int=10,        # ranks to return
+    dist=None          # (Q, G) array or tensor: rank by these distances, features are not looked at
 ) -> RankedLists:
     "The first `top` gallery images of each query, junk and same-camera ones removed, ties in gallery order."
-    ids, similarity = checked_ids(q_pids, g_pids, q_camids, g_camids,
-                                  (len(q_feats), len(g_feats))), cosine_rows(q_feats, g_feats)
-    queries = np.arange(len(q_feats)) if queries is None else np.asarray(queries, np.int64)
+    similarity = cosine_rows(q_feats, g_feats) if dist is None else distance_rows(dist)
+    shape = (len(q_feats), len(g_feats)) if dist is None else tuple(dist.shape)
+    ids = checked_ids(q_pids, g_pids, q_camids, g_camids, shape)
+    queries = np.arange(shape[0]) if queries is None else np.asarray(queries, np.int64)
     sub = ids[0][queries], ids[1], ids[2][queries], ids[3]
-    gallery = np.full((len(queries), min(top, len(g_feats))), -1)
+    gallery = np.full((len(queries), min(top, shape[1])), -1)
     for s in range(0, len(queries), 256):
         block = visible(similarity(queries[s:s+256]), queries[s:s+256], *ids)[0]
         order = np.argsort(-block, axis=1, kind="stable")[:, :gallery.shape[1]]

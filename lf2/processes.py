@@ -211,7 +211,7 @@ def same_weights(
 ):
     "In place: the main process's parameters and buffers, in all of them."
     if world() == 1: return
-    for t in module.state_dict().values(): dist.broadcast(t, 0)
+    for t in (*module.parameters(), *module.buffers()): dist.broadcast(t.data, 0)
 
 def mean_over_processes(
     numbers:dict # name → float, the same names everywhere

@@ -194,7 +194,7 @@ def resumable(
     """Means of the terms over each part of the way; gone on with where it stopped, and returned at once where it is
     done."""
     place, params = Path(stage.folder)/name.replace(" ", "-"), dict(stage.params) | dict(iters=iters, parts=parts)
-    work = _Work(things, place, params)
+    work = _Work(things, place, params, looks(stage.device))
     with bar(total=iters, initial=work.done, desc=name, disable=work.done >= iters) as live, held():
         watch, began = Watch(stage.log, work.stopped), time.perf_counter()
         for it in range(work.done, iters):
@@ -207,9 +207,9 @@ def resumable(
 # %% ../nbs/core/16_stepping.ipynb #37be1362
 class _Work:
     "The things of `resumable`, how far they are, and what was seen."
-    def __init__(self, things, place, params):
-        self.things, self.place, self.params = things, place, params
-        self.done, self.history, self.sums, self.count = 0, [], {}, 0
+    def __init__(self, things, place, params, every):
+        self.things, self.place, self.params, self.every = things, place, params, every
+        self.done, self.history, self.sums, self.count, self.unseen = 0, [], {}, 0, []
         if found := from_main(load_checkpoint, place, params): self.restore(*found)
         same_weights(nn.ModuleDict({k: m for k, m in things.items() if isinstance(m, nn.Module)}))
     def restore(self, _, tensors, extra):
@@ -221,18 +221,24 @@ class _Work:
         self.done, self.history, self.sums, self.count = (extra["iteration"], extra["history"],
                                                           extra["sums"], extra["count"])
     def save(self):
-        tensors = {}
+        self.look(); tensors = {}
         for name, thing in self.things.items():
             tensors |= {f"{name}.{k}": v for k, v in thing.state_dict().items()} if isinstance(thing,
                 nn.Module) else optimizer_tensors(thing, f"optimizer.{name}")
         only_main(save_checkpoint, self.place, 0, tensors, self.params, iteration=self.done, history=self.history,
                   sums=self.sums, count=self.count)
+    def look(self):
+        noted, self.unseen = self.unseen, []
+        for iteration, terms in noted:
+            check_finite(terms, f"{self.place.name}, iteration {iteration}")
+            for k, v in terms.items(): self.sums[k] = self.sums.get(k, 0.) + v.item()
+            self.count += 1
     def stopped(self, *_): self.save()
     def means(self): return {k: v/max(self.count, 1) for k, v in self.sums.items()}
     def note(self, terms, ends):
-        self.done, self.count = self.done + 1, self.count + 1
-        for k, v in terms.items():
-            check_finite({k: torch.as_tensor(v)}, f"{self.place.name}, iteration {self.done}")
-            self.sums[k] = self.sums.get(k, 0.) + float(v)
+        self.done += 1
+        terms = {k: torch.as_tensor(v, dtype=torch.float64).detach() for k, v in terms.items()}
+        self.unseen.append((self.done, terms))
+        if ends or self.done % self.every == 0: self.look()
         if ends:
             self.history.append(dict(iteration=self.done) | self.means()); self.sums, self.count = {}, 0; self.save()

@@ -343,6 +343,8 @@ def other_pythons():
 def soak_checks():
     slow = [p for p in NBS if any("#| slow" in "".join(c["source"]) for c in cells(p))]
     checks = {f"notebook {p.name}, slow cells too": notebook_check(p, "soak", SOAK) for p in slow}
+    everybody = [p for p in NBS if "LF2_SOAK" in p.read_text(encoding="utf-8")]
+    checks |= {f"notebook {p.name}, all methods": notebook_check(p, "soak", SOAK, LF2_SOAK=1) for p in everybody}
     for name, (env, auto) in ARITHMETIC.items():
         checks |= {f"{p.name}, {name}": notebook_check(p, precision=(auto,), **env) for p in numeric()}
     for exe in other_pythons():

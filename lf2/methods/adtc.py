@@ -15,10 +15,10 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..clustering import jaccard_distance, kmeans
+from ..clustering import jaccard_distance, kmeans, kmeans_seed
 from ..config import keyed_seed, param
 from ..features import unit
-from ..method import Card, Method, check_clusters
+from ..method import Card, Count, Method, check_clusters
 from ..network import VoxelAttention, equip
 from ..pretrain import reid_loss
 from ..processes import share_out
@@ -80,7 +80,7 @@ class ADTC(Method):
             torch.manual_seed(keyed_seed(cfg.seed, "attention"))
             self.net = equip(net, attention=cfg.attention)
             self.classifier = nn.Linear(net.channels, cfg.M, bias=False)
-        self.register_buffer("classes", torch.tensor(cfg.M))                                         # rows in use
+        self.classes = Count(cfg.M)                                                                  # rows in use
         self.register_buffer("first", torch.full((known.n_images,), -1, dtype=torch.int64))          # labels of k-means
     @classmethod
     def check(cls, cfg, known): check_clusters(cfg, known)
@@ -99,7 +99,7 @@ def features(self:ADTC, x) -> dict:
 def two_stages(self:ADTC, x, epoch) -> tuple:
     "Labels of k-means and of the second stage, (N,) each, from unit-length features (N, C)."
     cfg = self.cfg
-    found = kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31)
+    found = kmeans(x, cfg.M, seed=kmeans_seed(cfg.seed, "kmeans", epoch, "P0"))
     if cfg.reassign == "centroid":
         return found.labels, nearest_centroid(x, torch.from_numpy(found.centroids), found.labels, cfg.k1, cfg.k2)
     if cfg.reassign == "none": return found.labels, found.labels
@@ -111,7 +111,7 @@ def label(self:ADTC, feats, epoch) -> dict:
     first, second = share_out({"P0": partial(self.two_stages, unit(feats["P0"]), epoch)})["P0"]
     self.first.copy_(torch.from_numpy(first))
     names, labels = np.unique(second, return_inverse=True)
-    self.classes.fill_(len(names))
+    self.classes.value = len(names)
     return {"P0": labels.astype(np.int64)}
 
 @patch
@@ -134,7 +134,7 @@ def forward(self:ADTC, batches, step) -> dict:
     batch, cfg = batches["P0"], self.cfg
     maps = self.net(batch.images)
     with torch.autocast(batch.images.device.type, enabled=False):
-        def classify(b): return self.classifier(b)[:, :self.classes]
+        def classify(b): return self.classifier(b)[:, :self.classes.value]
         return reid_loss(self.net, classify, self.net.pooled(maps)[0], batch.labels, cfg.lam, cfg.m, cfg.smoothing)
 
 @patch

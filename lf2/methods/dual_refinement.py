@@ -16,13 +16,13 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
-from ..clustering import dbscan, jaccard_distance, kmeans
+from ..clustering import dbscan, jaccard_distance, kmeans, kmeans_seed
 from ..config import RULES, RunError, keyed_seed, param
 from ..features import unit
-from ..losses import all_pairs_loss, cross_entropy, softmax_triplet
-from ..method import Card, Method
+from ..losses import all_pairs_loss, cross_entropy, several, softmax_triplet
+from ..method import Card, Count, Method
 from .ssg import mean_of_smallest
-from ..processes import gathered, share_out
+from ..processes import share_out
 
 # %% ../../nbs/methods/38_dual_refinement.ipynb #5bb4cf2f
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def sub_centres(
     def inside(k):
         f = x[torch.from_numpy(np.flatnonzero(labels == k))]
         if len(f) <= R: return f.mean(0).expand(R, -1)
-        return torch.from_numpy(kmeans(f, R, keyed_seed(seed, k) % 2**31).centroids)
+        return torch.from_numpy(kmeans(f, R, kmeans_seed(seed, k)).centroids)
     return F.normalize(torch.stack([inside(k) for k in range(int(labels.max()) + 1)]), dim=2)
 
 def refined_scores(
@@ -132,7 +132,7 @@ class DualRefinement(Method):
         self.memory = nn.Parameter(torch.zeros(n, C), requires_grad=cfg.mu > 0)   # E, the features of the first epoch
         self.register_buffer("filled", torch.tensor(False))
         self.register_buffer("eps", torch.tensor(0.))   # 0 until the first epoch has set it
-        self.register_buffer("classes", torch.tensor(0))
+        self.classes = Count()
         self.register_buffer("refined", torch.full((n,), -1, dtype=torch.int64))
     @property
     def network(self): return self.net
@@ -157,7 +157,7 @@ def cluster(self:DualRefinement, x, epoch) -> tuple:
 def label(self:DualRefinement, feats, epoch) -> dict:
     "{P0: coarse labels (N,)}; the refined ones go into the buffer `refined`."
     coarse, refined, eps = share_out({"P0": partial(self.cluster, unit(feats["P0"]), epoch)})["P0"]
-    self.eps.fill_(eps); self.classes.fill_(int(coarse.max()) + 1)
+    self.eps.fill_(eps); self.classes.value = int(coarse.max()) + 1
     self.refined.copy_(torch.from_numpy(refined))
     return {"P0": coarse}
 
@@ -189,22 +189,16 @@ def forward(self:DualRefinement, batches, step) -> dict:
     maps, rows = self.net(batch.images), batch.index.to(self.memory.device)
     with torch.autocast(batch.images.device.type, enabled=False):
         b = self.net.neck(self.net.pooled(maps)[0])
-        f, z = F.normalize(b), self.classifier(b)[:, :self.classes]
+        f, z = F.normalize(b), self.classifier(b)[:, :self.classes.value]
         terms = {}
         for name, share, y in (("", 1 - cfg.alpha, batch.labels), (" refined", cfg.alpha, self.refined[rows])):
             if share:
                 terms |= {f"cls{name}": share*cfg.ce_weight*cross_entropy(z, y, cfg.smoothing),
-                          f"tri{name}": share*self.triplet(f, y)}
+                          f"tri{name}": share*softmax_triplet(f, y, several(y))}
         if cfg.mu:
             terms["spread"] = cfg.mu*spread_loss(f, self.memory, rows, cfg.spread_margin, cfg.spread_k,
                 cfg.negatives == "all")
         return terms
-
-@patch
-def triplet(self:DualRefinement, f, y):
-    "Softmax triplet, 0 where all processes' images have one label."
-    everyone = gathered(y)
-    return softmax_triplet(f, y) if (everyone != everyone[0]).any() else 0*f.sum()
 
 # %% ../../nbs/methods/38_dual_refinement.ipynb #8f43e71f
 def oracle_values(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..clustering import kmeans
+from ..clustering import kmeans, kmeans_seed
 from ..config import RunError, keyed_seed, param
 from ..features import unit
 from ..losses import cross_entropy, sinkhorn, softmax_triplet, whole_anchors
@@ -163,7 +163,7 @@ def refine(self:GLT, feats) -> dict: return {"P0": unit(feats["P0"])}
 def group_labels(self:GLT, l, x, epoch) -> np.ndarray:
     "Labels (N,) of group `l`: by k-means in the first epoch, by transport in the others."
     if epoch == 0:
-        return kmeans(x, self.sizes[l], seed=keyed_seed(self.cfg.seed, "kmeans", epoch, f"group {l}") % 2**31).labels
+        return kmeans(x, self.sizes[l], seed=kmeans_seed(self.cfg.seed, "kmeans", epoch, f"group {l}")).labels
     weight = self.teacher.classifier.weight
     log_prob = head_log_prob(x.to(weight.device), weight.split(self.sizes)[l])
     return transfer(log_prob, self.cfg.power, self.cfg.tolerance)[0]

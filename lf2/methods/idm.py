@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from ..config import RULES, keyed_seed, param
 from ..features import unit
-from ..losses import batch_hard_triplet, cross_entropy, distance, weighted_cross_entropy
-from ..method import Card, Method, Start
+from ..losses import batch_hard_triplet, cross_entropy, distance, mean_of, weighted_cross_entropy
+from ..method import Card, Count, Method, Start
 from .dual_refinement import density_labels
 from .hcd import ClusterSampler
 from ..network import full_precision, gap
@@ -127,9 +127,8 @@ def bank_triplet(
     "Hinge triplet whose hardest positive and negative come from a bank; anchors that lack either do not count."
     d, same = torch.cdist(feats.detach(), bank), labels[:, None] == bank_labels
     whole = same.any(1) & ~same.all(1)
-    if not whole.any(): return 0*feats.sum()
     positive, negative = d.masked_fill(~same, -1).argmax(1), d.masked_fill(same, torch.inf).argmin(1)
-    return F.relu(margin + distance(feats, bank[positive]) - distance(feats, bank[negative]))[whole].mean()
+    return mean_of(F.relu(margin + distance(feats, bank[positive]) - distance(feats, bank[negative])), whole)
 
 # %% ../../nbs/methods/40_idm.ipynb #8c86d63f
 class IDM(Method):
@@ -149,7 +148,7 @@ class IDM(Method):
             self.mixer, self.classifier = Mixer(channels), nn.Linear(self.net.channels, self.people + n, bias=False)
             nn.init.normal_(self.classifier.weight, std=1e-3)
         if cfg.queue != "none": self.memory = Queue(n + known.source.n_images, self.net.channels)
-        self.register_buffer("clusters", torch.tensor(0))      # of the target
+        self.clusters = Count()                                # of the target
         self.register_buffer("radius", torch.tensor(0.))       # DBSCAN's, of the last clustering
         self.register_buffer("met", torch.tensor(False))       # has the source given its rows of the classifier?
     @classmethod
@@ -200,7 +199,7 @@ def begin_epoch(self:IDM, feats, labels, epoch):
     "Rows behind the source's become the means of the clusters; with queue='drop' the old ones are forgotten."
     W = self.classifier.weight
     f, y = unit(feats["P0"].to(W.device)), torch.as_tensor(labels["P0"], device=W.device)
-    self.clusters.fill_(int(y.max()) + 1)
+    self.clusters.value = int(labels["P0"].max()) + 1
     W[self.people:] = unit(torch.zeros_like(W[self.people:]).index_add_(0, y[y >= 0], f[y >= 0]))
     if self.cfg.queue == "drop": self.memory.labels[self.memory.labels >= self.people] = -1
 
@@ -216,7 +215,7 @@ def forward(self:IDM, batches, step) -> dict:
         maps = beyond(self.net, maps, cfg.mix_after)
         with torch.autocast(maps.device.type, enabled=False):
             x = self.net.pooled(maps)[0]
-            z = self.classifier(self.net.neck(x))[:, :self.people + self.clusters]
+            z = self.classifier(self.net.neck(x))[:, :self.people + self.clusters.value]
             return self.ends(x[:2*B], z[:2*B], y) | self.bridge(x.chunk(3), z[2*B:], y.chunk(2), lam)
 
 @patch

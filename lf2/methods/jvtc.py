@@ -197,9 +197,7 @@ def reranked(
         found.append((d.topk(k1 + 1, largest=False).indices, d.amin(1), d.amax(1)))
     index, near, far = (torch.cat(part).numpy() for part in zip(*found, strict=True))
     def stretched(i, j): return np.maximum(distance.pairs(i, j) - near[i], 0)/np.maximum(far - near, 1e-12)[i]
-    index = np.vstack([index, np.r_[N, :k1]])  # one more, whom nobody lists: the encoding's last row must not be empty
-    def known(i, j): return stretched(np.minimum(i, N - 1), np.minimum(j, N - 1))
-    V = k_reciprocal_encoding(distance.bank, index, np.ones(N + 1, np.float32), k1, k2, pairs=known)[:N, :N]
+    V = k_reciprocal_encoding(distance.bank, index, np.ones(N, np.float32), k1, k2, pairs=stretched)
     D = shared_weight(V, V)
     D.data = jaccard*np.maximum(1 - D.data/(2 - D.data), 0) + (1 - jaccard)*stretched(entry_rows(D), D.indices)
     return D, near, far

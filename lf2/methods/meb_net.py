@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..clustering import kmeans, minibatch_kmeans
-from ..config import RunError, keyed_seed, param
+from ..clustering import kmeans, kmeans_seed, minibatch_kmeans
+from ..config import RunError, param
 from ..features import unit
 from ..losses import cross_entropy, soft_cross_entropy, soft_triplet
 from ..method import Card, Start
@@ -93,7 +93,7 @@ def label(self:MEBNet, feats, epoch) -> dict:
     cluster = kmeans if self.cfg.clustering == "kmeans" else minibatch_kmeans
     def job(name):
         return lambda: cluster(feats[name], self.cfg.M,
-                               seed=keyed_seed(self.cfg.seed, "kmeans", epoch, name) % 2**31).labels
+                               seed=kmeans_seed(self.cfg.seed, "kmeans", epoch, name)).labels
     found = share_out({name: job(name) for name in feats})
     ratios = [scatter_ratio(feats[k], y) for k, y in found.items() if k != "P0"]
     if self.cfg.authority == "scatter": self.authority.copy_(torch.tensor(authorities(ratios)))

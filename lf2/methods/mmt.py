@@ -15,12 +15,12 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..clustering import dbscan, jaccard_distance, kmeans
-from ..config import RULES, RunError, keyed_seed, param
+from ..clustering import dbscan, jaccard_distance, kmeans, kmeans_seed
+from ..config import RULES, RunError, param
 from ..features import unit
 from ..losses import (cross_entropy, distance, hardest, soft_cross_entropy, soft_triplet, softmax_triplet,
                         weighted_cross_entropy)
-from ..method import Card, Method, Start, check_clusters
+from ..method import Card, Count, Method, Start, check_clusters
 from .ssg import mean_of_smallest
 from ..network import ReIDNet, full_precision
 from ..processes import gathered, share_out
@@ -139,7 +139,7 @@ class MutualTeaching(Method):
         rows = cfg.M if getattr(cfg, "clustering", "") != "dbscan" else known.n_images
         self.students = nn.ModuleList(Branch(net, rows) for net in nets)
         self.teachers = nn.ModuleList(make_teacher(s) for s in self.students)
-        self.register_buffer("classes", torch.tensor(rows))        # rows of the classifiers in use
+        self.classes = Count(rows)         # rows of the classifiers in use
     @classmethod
     def check(cls, cfg, known):
         "With k-means, M clusters must be able to fill a batch."
@@ -178,7 +178,7 @@ def class_means(
 def begin_epoch(self:MutualTeaching, feats, labels, epoch):
     "The rows of all classifiers become the unit-length means of their clusters."
     whole = self.clusterings(labels)["P0"]
-    self.classes.fill_(int(whole.max()) + 1)
+    self.classes.value = int(whole.max()) + 1
     means = class_means(feats["P0"], whole, len(self.students[0].classifier.weight))
     for branch in (*self.students, *self.teachers): branch.classifier.weight.copy_(means)
 
@@ -211,7 +211,7 @@ def cluster(self:MMT, x, epoch) -> tuple:
     "Pseudo labels (N,) of the averaged features (N, C), and DBSCAN's ε."
     cfg = self.cfg
     if cfg.clustering == "kmeans":
-        return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels, 0.
+        return kmeans(x, cfg.M, seed=kmeans_seed(cfg.seed, "kmeans", epoch, "P0")).labels, 0.
     D = jaccard_distance(unit(x), cfg.k1, cfg.k2, sparse=True)
     eps = self.eps.item() or mean_of_smallest(D, np.zeros(len(x), np.float32), cfg.rho, 0.)
     labels = dbscan(D, eps, cfg.min_samples)
@@ -239,7 +239,7 @@ def read(self:MutualTeaching, branches, views, step) -> list:
 def logits(self:MutualTeaching, branch, g) -> torch.Tensor:
     "z (B, M) from the features behind the neck."
     with torch.autocast(g.device.type, enabled=False): z = branch.classifier(g)
-    return z[:, :self.classes] if getattr(self.cfg, "clustering", "") == "dbscan" else z
+    return z[:, :self.classes.value] if getattr(self.cfg, "clustering", "") == "dbscan" else z
 
 # %% ../../nbs/methods/33_mmt.ipynb #4b465a8b
 @patch

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..clustering import kmeans
-from ..config import RULES, RunError, keyed_seed, param
+from ..clustering import kmeans, kmeans_seed
+from ..config import RULES, RunError, param
 from ..features import unit
 from ..losses import cross_entropy, kl_divergence, soft_triplet
 from ..method import Card
@@ -116,7 +116,7 @@ def label(self:P2LR, feats, epoch) -> dict:
     "{P0: pseudo labels (N,)}, −1 for those that are not yet trusted."
     cfg, x = self.cfg, feats["P0"]
     labels = share_out({"P0": lambda: kmeans(x, cfg.M,
-                                             seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels})["P0"]
+                                             seed=kmeans_seed(cfg.seed, "kmeans", epoch, "P0")).labels})["P0"]
     u = uncertainty(x, class_means(x, labels, cfg.M), labels, cfg.inverse_temperature, cfg.sure)
     share = share_used(epoch, cfg.epochs - 1, cfg.p0, cfg.h)
     used, beta = select(u, share, cfg.rounding)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..config import RULES, keyed_seed, param
 from ..features import unit
 from ..losses import cross_entropy, soft_cross_entropy
-from ..method import Card, Method
+from ..method import Card, Count, Method
 from .dual_refinement import density_labels
 from .mmt import MutualParams, MutualTeaching, class_means, mutual_terms, others
 from ..network import Gated, equip, open_gates
@@ -117,7 +117,7 @@ class RDSBN(MutualTeaching):
         open_gates(self)                                             # until the first labels are there
         self.teachers = nn.ModuleList(make_teacher(s) for s in self.students)
         self.register_buffer("eps", torch.tensor(0.))   # DBSCAN's radius, 0 until the first epoch has set it
-        self.register_buffer("classes", torch.tensor(0))             # clusters of the target
+        self.classes = Count()                                       # clusters of the target
     @classmethod
     def check(cls, cfg, known): "Clusters come from DBSCAN: nothing to check."
     @property
@@ -154,8 +154,8 @@ def label(self:RDSBN, feats, epoch) -> dict:
 def begin_epoch(self:RDSBN, feats, labels, epoch):
     """Both heads of all networks: class means of the target's clusters, then of the source's people; the gates set to
     work."""
-    self.classes.fill_(int(labels["P0"].max()) + 1)
-    means = torch.cat([class_means(unit(feats["P0"]), labels["P0"], self.classes.item()), self.source])
+    self.classes.value = int(labels["P0"].max()) + 1
+    means = torch.cat([class_means(unit(feats["P0"]), labels["P0"], self.classes.value), self.source])
     for branch in (*self.students, *self.teachers):
         for head in branch.heads: head.weight[:len(means)] = means.to(head.weight)
     self.source = None
@@ -166,7 +166,7 @@ def begin_epoch(self:RDSBN, feats, labels, epoch):
 def forward(self:RDSBN, batches, step) -> dict:
     "Target and source in two views → the weighted losses of both students."
     target, source = batches["P0"], batches["source"]
-    y, sizes = torch.cat([target.labels, self.classes + source.labels]), [len(target.labels), len(source.labels)]
+    y, sizes = torch.cat([target.labels, self.classes.value + source.labels]), [len(target.labels), len(source.labels)]
     views = torch.cat([target.images, source.images], 1)
     with domains(target=sizes[0], source=sizes[1]):
         students = self.read(self.students, views, sizes)
@@ -176,7 +176,7 @@ def forward(self:RDSBN, batches, step) -> dict:
 @patch
 def read(self:RDSBN, branches, views, sizes) -> list:
     "(x, A, B) of each branch and its view, float32; logits of the rows in use."
-    used = self.classes + self.people
+    used = self.classes.value + self.people
     def logits(head, b):
         with torch.autocast(b.device.type, enabled=False): return head(b)[:, :used]
     return [(f, *map(logits, branch.heads, (a, b))) for branch, x in zip(branches, views, strict=True)

@@ -14,12 +14,12 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..clustering import dbscan, jaccard_distance, kmeans
+from ..clustering import dbscan, jaccard_distance, kmeans, kmeans_seed
 from ..config import RULES, RunError, keyed_seed, param
 from ..features import unit
-from ..losses import batch_hard_triplet
+from ..losses import batch_hard_triplet, several
 from ..method import Card, Method, check_clusters
-from ..processes import gathered, share_out
+from ..processes import share_out
 
 # %% ../../nbs/methods/31_ssg.ipynb #b6aeba06
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def cluster_part(self:SSG, j, f, epoch) -> tuple:
     "Labels (N_t,) of part `j` from its features, −1 for DBSCAN's noise; and the part's ε."
     cfg, x = self.cfg, unit(f)
     if cfg.cluster == "kmeans":
-        return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, f"P{j}") % 2**31).labels, 0.
+        return kmeans(x, cfg.M, seed=kmeans_seed(cfg.seed, "kmeans", epoch, f"P{j}")).labels, 0.
     s = source_distance(x, self.source[f"P{j}"])
     D = ssg_distance(x, s, cfg.source_weight)
     eps = torch.as_tensor(self.eps[j] or mean_of_smallest(D, s, cfg.rho, cfg.source_weight), dtype=torch.float32).item()
@@ -172,9 +172,7 @@ def forward(self:SSG, batches, step) -> dict:
     "Triplet loss of each part under its own labels and of the embedding under the global ones."
     batch = batches["P0"]
     maps, y = self.network(batch.images), self.parts[:, batch.index.to(self.parts.device)]
-    everyone = gathered(y.T)
-    several = (everyone != everyone[0]).any(0)   # in the batch of all processes: they must agree on it
-    def triplet(f, j): return batch_hard_triplet(f, y[j], self.cfg.m) if several[j] else 0*f.sum()
+    def triplet(f, j): return batch_hard_triplet(f, y[j], self.cfg.m, several(y[j]))
     with torch.autocast(batch.images.device.type, enabled=False):
         pooled = self.network.pooled(maps)
         terms = {f"tri P{j}": triplet(f, j) for j, f in enumerate(pooled)}

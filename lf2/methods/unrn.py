@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from ..clustering import dbscan, jaccard_distance, kmeans
+from ..clustering import dbscan, jaccard_distance, kmeans, kmeans_seed
 from ..config import RULES, RunError, keyed_seed, param
 from ..features import unit
 from ..losses import circle_loss, distance, hardest, kl_divergence
@@ -349,7 +349,7 @@ def cluster(self:UNRN, x, epoch) -> np.ndarray:
     "Pseudo labels (N,) of unit-length features."
     cfg = self.cfg
     if cfg.clustering == "kmeans":
-        return kmeans(x, cfg.M, seed=keyed_seed(cfg.seed, "kmeans", epoch, "P0") % 2**31).labels
+        return kmeans(x, cfg.M, seed=kmeans_seed(cfg.seed, "kmeans", epoch, "P0")).labels
     labels = dbscan(jaccard_distance(x, cfg.k1, cfg.k2, sparse=True), cfg.eps, cfg.min_samples)
     if labels.max() < 0:
         raise RunError(f"DBSCAN with eps = {cfg.eps} finds no cluster: raise eps, or use clustering='kmeans'.")

@@ -8,7 +8,6 @@ __all__ = ['Params', 'YourMethod', 'logits']
 # %% ../../nbs/methods/32_your_method.ipynb #286153b4
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,8 +22,7 @@ from ..teacher import make_teacher, update_teacher
 @dataclass(frozen=True)
 class Params:
     "What this method adds to the core's parameters."
-    omega:float = param(None, "momentum of the teacher", r"\omega", "LF²: 0.999; short runs: the rule of lf2.config",
-                        low=0., high=0.999999)
+    omega:float = param(None, "momentum of the teacher", r"\omega", "LF²: 0.999; by rule", low=0., high=0.999999)
     soft:float  = param(0.5, "weight of the teacher's soft labels", "s", "ours", low=0., high=1.)
 
 # %% ../../nbs/methods/32_your_method.ipynb #f31eb111
@@ -34,7 +32,6 @@ class YourMethod(Method):
     cards = {"your-method": Card("Your method", colour="#332288", order=90, needs=("M",))}
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
-        self.check(cfg, known)
         net, = nets
         self.student = nn.ModuleDict(dict(net=net, classifier=nn.Linear(net.channels, cfg.M, bias=False)))
         self.teacher = make_teacher(self.student)
@@ -44,8 +41,7 @@ class YourMethod(Method):
     def network(self): return self.teacher["net"]
     def train(self, mode=True):
         "Training mode for the student; the teacher stays as it is used."
-        super().train(mode); self.teacher.eval()
-        return self
+        super().train(mode); self.teacher.eval(); return self
     def features(self, x): return dict(P0=self.network.pooled(self.network(x))[0])
     def embed(self, x): return self.network.embed(self.network(x))
 
@@ -62,17 +58,13 @@ def label(self:YourMethod, feats, epoch):
 def begin_epoch(self:YourMethod, feats, labels, epoch):
     "The rows of both classifiers become the unit-length means of their clusters."
     rows = self.student["classifier"].weight
-    f, y = (unit(self.network.neck(feats["P0"].to(rows.device))),
-            torch.from_numpy(np.asarray(labels["P0"])).to(rows.device))
+    f, y = unit(self.network.neck(feats["P0"].to(rows.device))), torch.as_tensor(labels["P0"], device=rows.device)
     means = unit(torch.zeros_like(rows).index_add_(0, y, f))
     for one in (self.student, self.teacher): one["classifier"].weight.copy_(means)
 
 # %% ../../nbs/methods/32_your_method.ipynb #bd19e635
-def logits(
-    one,            # student or teacher
-    x:torch.Tensor  # images (B, 3, H, W)
-) -> torch.Tensor:
-    "(B, M), float32: the classifier reads behind the neck."
+def logits(one, x) -> torch.Tensor:
+    "Images (B, 3, H, W) → (B, M), float32, of student or teacher: the classifier reads behind the neck."
     return one["classifier"](one["net"].neck(one["net"].pooled(one["net"](x))[0]).float())
 
 @patch
