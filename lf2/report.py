@@ -29,10 +29,10 @@ from .batches import cached_images
 from .commands import shown_path
 from .config import ConfigError, RunError, config_table, keyed_seed
 from .data import DataWarning
-from .evaluation import RankedLists, evaluate, ranked_lists
+from .evaluation import RankedLists
 from .figures import card_of
 from .records import atomic_path
-from .run import configure, load_data, runs_dir
+from .run import configure, lists_by, load_data, runs_dir
 from .search import data_uri, jpeg
 from .tables import METRICS
 
@@ -277,15 +277,8 @@ def pictures(
         figures["clusters"] = cluster_rows(pixels["train"], feats[streams[0]].numpy(), data.train.pids, seed=cfg.seed)
     if not record["evaluations"]: return figures
     head = record["final"]["headline"]
-    by = head if f"query.{head}" in feats else card_of(record["parameters"]["method"]).headline
-    q, g = (feats[f"{s}.{by}"] for s in ("query", "gallery"))
-    who = data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids
-    chosen = best_and_worst(evaluate(q, g, *who).ap, seed=cfg.seed)
-    lists = ranked_lists(q, g, *who, queries=np.concatenate(list(chosen.values())))
-    figures["lists"] = ranked_rows(pixels["query"], pixels["gallery"], lists, chosen)
-    if by != head:
-        said = f"by the feature {by} alone; {head} ranks by more than features"
-        figures["lists"].suptitle(said, y=1.03, fontsize=9)
+    lists = lists_by(feats, head, data.query, data.gallery)
+    figures["lists"] = ranked_rows(pixels["query"], pixels["gallery"], lists, best_and_worst(lists.ap, seed=cfg.seed))
     return figures
 
 # %% ../nbs/paper/82_report.ipynb #13f186d3

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['configure', 'asked_for', 'runs_dir', 'load_data', 'contents', 'need_splits', 'what_decides', 'run_id', 'Phases',
            'told', 'started_run', 'going_on', 'with_bn_batch', 'finished', 'begin', 'Run', 'need_identities',
-           'shown_params', 'images_and_ids', 'peak_memory', 'repeatable', 'one_sentence', 'run', 'evaluate_teacher',
-           'read_config', 'main']
+           'lists_to_keep', 'lists_by', 'shown_params', 'images_and_ids', 'peak_memory', 'repeatable', 'one_sentence',
+           'run', 'evaluate_teacher', 'read_config', 'main']
 
 # %% ../nbs/use/70_run.ipynb #22eca0c1
 import contextlib, hashlib, json, os, re, resource, sys, tempfile, time, warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from fastcore.basics import patch_to
@@ -23,9 +24,9 @@ from .checkpoint import Log, Stopped, only_me, stoppable
 from .commands import runs_of
 from .config import Core, RunError, identity, params_hash, resolve, rests_on
 from .data import DataWarning, load_dataset
-from .evaluation import evaluate, evaluate_distances, rerank
+from .evaluation import RankedLists, evaluate, evaluate_distances, ranked_lists, rerank
 from .features import extract
-from .method import Known
+from .method import Known, Seen
 from .methods import find_method
 from .network import load_network, make_network, pick_device, read_network, save_network, weights_key
 from .pretrain import pretrain
@@ -119,10 +120,10 @@ class Phases:
 @contextlib.contextmanager
 def told(notes):
     "Adds the warnings of the block to `notes`, and warns again: a live bar wipes what was shown before it."
-    with warnings.catch_warnings(record=True) as seen:
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", DataWarning)
         yield
-    for text in dict.fromkeys(str(w.message) for w in seen if issubclass(w.category, DataWarning)):
+    for text in dict.fromkeys(str(w.message) for w in said if issubclass(w.category, DataWarning)):
         notes.append(re.sub(r"(?<![\w.])/\S*/", "", text))   # no folder of this machine in a record
         warnings.warn(text, DataWarning, stacklevel=2)
 
@@ -249,13 +250,13 @@ def know(self):
 @patch_to(Run)
 def networks(self, stage):
     "[(network, history)]: what the method starts from, trained on the source where it wants that."
-    cfg, arrays, keys, found, split = self.cfg, self.arrays, self.keys, [], self.splits["source"]
+    cfg, arrays, keys, networks, split = self.cfg, self.arrays, self.keys, [], self.splits["source"]
     key, images = self.Method.source_images(stage, arrays) or ("", arrays["source"])
     for start in self.Method.starts(cfg):
         own = replace(cfg, arch=start.arch, seed=start.seed)
         source = images, split.pids, split.camids, keys["source"] + key, runs_dir(cfg), (arrays["train"], keys["train"])
-        found.append(pretrain(own, *source) if start.trained else (make_network(own).to(self.device), []))
-    return found
+        networks.append(pretrain(own, *source) if start.trained else (make_network(own).to(self.device), []))
+    return networks
 
 # %% ../nbs/use/70_run.ipynb #70000002
 @patch_to(Run)
@@ -290,6 +291,39 @@ def whole(self) -> dict:
     return from_main(read_record, self.path)
 
 # %% ../nbs/use/70_run.ipynb #e64a4830
+def lists_to_keep(
+    method,           # has adapted
+    seen:dict,        # {"query" | "gallery": {inference: (n, D)}}
+    query, gallery,   # splits
+    top:int=50        # ranks
+) -> dict:
+    """Of a method that ranks by more than features, by name: ranked.NAME (Q, top) gallery rows, −1 past the end;
+    apart.NAME their distances; ap.NAME (Q,) average precision. {} of others."""
+    sides = [Seen(seen[s], v.camids, v.times) for s, v in (("query", query), ("gallery", gallery))]
+    who, kept = (query.pids, gallery.pids, query.camids, gallery.camids), {}
+    for name, dist in method.rank(*sides).items():
+        with warnings.catch_warnings(action="ignore"): lists = ranked_lists(None, None, *who, top=top, dist=dist)
+        rows = torch.from_numpy(lists.gallery)
+        apart = torch.as_tensor(dist).cpu().gather(1, rows.clamp(min=0)).masked_fill(rows < 0, torch.nan)
+        kept |= {f"ranked.{name}": rows.int(), f"apart.{name}": apart.half(), f"ap.{name}": torch.from_numpy(lists.ap)}
+    return kept
+
+def lists_by(
+    kept:dict,        # the tensors of a run's features.safetensors
+    name:str,         # of a feature, or of another way to rank
+    query, gallery,   # splits
+    queries=None,     # rows of the queries to rank; all if None
+    top:int=10        # ranks
+) -> RankedLists:
+    "The first gallery images of each query, as `ranked_lists` finds them, or as the run has left them."
+    if f"ranked.{name}" not in kept:
+        q, g = (kept[f"{s}.{name}"].float() for s in ("query", "gallery"))
+        return ranked_lists(q, g, query.pids, gallery.pids, query.camids, gallery.camids, queries, top)
+    queries = np.arange(len(query)) if queries is None else np.asarray(queries, np.int64)
+    rows = kept[f"ranked.{name}"].numpy().astype(np.int64)[queries, :top]
+    right = (gallery.pids[rows] == query.pids[queries, None]) & (rows >= 0)
+    return RankedLists(queries, rows, right, kept[f"ap.{name}"].numpy()[queries])
+
 @patch_to(Run)
 def keep(self, method, followed, labels):
     "Writes final.safetensors, teacher.safetensors (or the network of a method without one) and features.safetensors."
@@ -297,7 +331,7 @@ def keep(self, method, followed, labels):
     where = dict(device=self.device, precision=self.precision)
     # gone on with after its last evaluation
     seen = self.seen or {s: extract(method.eval().embed, self.arrays[s], **where) for s in tests}
-    kept = {f"{s}.{k}": v.half() for s, found in seen.items() for k, v in found.items()}
+    kept = {f"{s}.{k}": v.half() for s, features in seen.items() for k, v in features.items()}
     if not is_main(): return
     whole = {k: v.contiguous().cpu() for k, v in method.state_dict().items()}
     with atomic_path(folder/"final.safetensors") as part: safetensors.torch.save_file(whole, part)
@@ -305,6 +339,7 @@ def keep(self, method, followed, labels):
                  target=cfg.target)
     kept |= {f"followed.{e}.{k}": v for e, d in followed.items() for k, v in d.items()}
     kept |= {f"labels.{s}": torch.as_tensor(v).int() for s, v in labels.items()}
+    if tests: kept |= lists_to_keep(method, seen, *(self.splits[s] for s in tests))
     with atomic_path(folder/"features.safetensors") as part:
         safetensors.torch.save_file({k: v.contiguous() for k, v in kept.items()}, part)
 
@@ -351,15 +386,15 @@ def made_record(self) -> dict:
 @patch_to(Run)
 def remarks(self) -> list:
     "What a reader of the numbers has to be told."
-    cfg, found, seen = self.cfg, [], {h["bn_batch"]: h["epoch"] for h in self.history}
+    cfg, notes, images = self.cfg, [], {h["bn_batch"]: h["epoch"] for h in self.history}
     if cfg.ids:
-        found.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any "
+        notes.append(f"only the first {cfg.ids} identities of every split: the metrics are not comparable with any "
                      "other")
-    if not self.evaluations: found.append(f"nothing was evaluated: {self.target.name!r}, {self.target.cannot_evaluate}")
-    if len(seen) > 1:
-        found.append("images behind one BN statistic: " + ", then ".join(f"{b} up to epoch {e}"
-            for b, e in seen.items()))
-    return found
+    if not self.evaluations: notes.append(f"nothing was evaluated: {self.target.name!r}, {self.target.cannot_evaluate}")
+    if len(images) > 1:
+        notes.append("images behind one BN statistic: " + ", then ".join(f"{b} up to epoch {e}"
+            for b, e in images.items()))
+    return notes
 
 # %% ../nbs/use/70_run.ipynb #b3ea9c3d
 def repeatable():
@@ -420,9 +455,10 @@ def evaluate_teacher(
         q, g = (extract(lambda x: net.embed(net(x)), cached_images(s, cfg.height, cfg.width, cfg.cache_dir),
                         device=device, precision=precision, desc=s.name) for s in (data.query, data.gallery))
         who = (data.query.pids, data.gallery.pids, data.query.camids, data.gallery.camids)
-        found = {k: evaluate(q[k], g[k], *who).to_dict() for k in q}
-        if reranking: found |= {f"{k}, re-ranked": evaluate_distances(rerank(q[k], g[k]), *who).to_dict() for k in q}
-        return found
+        metrics = {k: evaluate(q[k], g[k], *who).to_dict() for k in q}
+        if reranking: metrics |= {f"{k}, re-ranked": evaluate_distances(rerank(q[k], g[k]), *who).to_dict()
+                                  for k in q}
+        return metrics
     except RunError: raise
     except (ValueError, OSError, MemoryError, torch.OutOfMemoryError) as e: raise one_sentence(e) from e
 

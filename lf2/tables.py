@@ -183,19 +183,19 @@ def same_code(
 ) -> list:
     "The records; a RunError that names hashes and runs when code that is not `equal_to` another's made them."
     pairs = equivalences()
-    def told(what, key, some):
-        found, equal = {}, []
+    def compare(what, key, some):
+        made_by, equal = {}, []
         for r in some:
             code = r["provenance"].get(key) or "unknown"
-            found.setdefault(code, []).append(r["run_id"])
+            made_by.setdefault(code, []).append(r["run_id"])
             equal.append(equal_to(code, r["parameters"]["method"], pairs))
         if not equal or set.intersection(*equal): return             # some state of the code gives the results of all
-        each = "; ".join(f"{h} made {', '.join(runs)}" for h, runs in sorted(found.items()))
+        each = "; ".join(f"{h} made {', '.join(runs)}" for h, runs in sorted(made_by.items()))
         raise RunError(f"records of different code cannot stand in one table, and {what} is not the same: {each}. "
                        "Run those of one state anew with resume=never, or keep them in another results_dir.")
-    told("the code of all methods (core)", "core", records)
+    compare("the code of all methods (core)", "core", records)
     for method in sorted({r["parameters"]["method"] for r in records}):
-        told(f"the code of method {method}", "code", [r for r in records if r["parameters"]["method"] == method])
+        compare(f"the code of method {method}", "code", [r for r in records if r["parameters"]["method"] == method])
     return records
 
 # %% ../nbs/paper/81_tables.ipynb #a2c6485b
@@ -210,10 +210,10 @@ def further(
     also # JSON text of a dictionary, or None
 ) -> dict:
     "What the runs were given beyond preset, data_seed, M and seed, as papermill and `make paper` hand it over."
-    try: found = json.loads(also or "{}")
-    except ValueError: found = None
-    if not isinstance(found, dict): raise RunError(f"also = {also!r} is not a JSON object: write it as {{\"lam\": 1}}.")
-    return found
+    try: given = json.loads(also or "{}")
+    except ValueError: given = None
+    if not isinstance(given, dict): raise RunError(f"also = {also!r} is not a JSON object: write it as {{\"lam\": 1}}.")
+    return given
 
 # in Table II
 THEIRS = {"direct": "Direct transfer", "baseline": "Baseline (only L_ReID)", "lf2-nofm": "LF² w/o FM", "lf2": "LF²"}
@@ -257,14 +257,14 @@ def gather(
 
 def _one_per_seed(records):
     "Evaluated ones; where M does not matter, the first of each seed."
-    found = {}
+    by_seed = {}
     for r in records:
         if r["final"]["headline"] is None: continue
-        twin = found.setdefault(r["parameters"]["seed"], r)
+        twin = by_seed.setdefault(r["parameters"]["seed"], r)
         if twin is not r and twin["parameters"].get("M") == r["parameters"].get("M"):
             raise RunError(f"two records count as one run, {twin['run_id']} and {r['run_id']}: remove one of them from "
                            "the results.")
-    return [found[s] for s in sorted(found)]
+    return [by_seed[s] for s in sorted(by_seed)]
 
 # %% ../nbs/paper/81_tables.ipynb #d28b9ee6
 METRICS = {"mAP": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
@@ -283,8 +283,8 @@ def percent(
     inference:str=None  # global or concat; `printed` unless told
 ) -> list:
     "The last epoch's values in per cent, one per seed."
-    found = [r["final"].get(inference or printed(r)) for r in records]
-    return [100*f[metric] for f in found if f]
+    scores = [r["final"].get(inference or printed(r)) for r in records]
+    return [100*f[metric] for f in scores if f]
 
 def measured_columns(
     cells:dict, rows:list, directions:list, # of `gather`
@@ -380,7 +380,7 @@ def long_table(
     cells:dict, rows:list, directions:list # of `gather`
 ) -> pd.DataFrame:
     "Mean and sample standard deviation in per cent of every metric by both inferences, with the seeds they rest on."
-    found = []
+    lines = []
     for name, given, _ in rows:
         for direction in directions:
             some = cells[name, direction]
@@ -392,11 +392,11 @@ def long_table(
                              epoch=some[0]["final"]["epoch"],
                              seeds=" ".join(str(r["parameters"]["seed"]) for r in some))
                 if len(values["mAP"]):
-                    found.append(about | {f"{m} {what}": round(x, 3) for m, v in values.items()
+                    lines.append(about | {f"{m} {what}": round(x, 3) for m, v in values.items()
                                           for what, x in (("mean", v.mean()), ("sd", v.std()))})
     columns = ["source", "target", "method", "M", "inference", "printed", "epoch", "seeds",
                *(f"{m} {what}" for m in METRICS.values() for what in ("mean", "sd"))]
-    return pd.DataFrame(found, columns=columns).astype({"M": "Int64"})
+    return pd.DataFrame(lines, columns=columns).astype({"M": "Int64"})
 
 # %% ../nbs/paper/81_tables.ipynb #90e8259f
 MARKS = "The best three of each column are bold, underlined and in italics."
