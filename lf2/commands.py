@@ -276,7 +276,8 @@ def refuse(
     given:dict # parameter → text
 ):
     "A RunError about the first wrong parameter, as far as it can be told without torch."
-    need(given, NEEDED.get(name, {}))
+    dry = given.get("dry", "").lower() not in ("", "0", "false")   # a plan may be for another machine
+    need({k: v for k, v in given.items() if not (dry and k == "data_root")}, NEEDED.get(name, {}))
     if not understood(): return
     check_data(given)
     values, plain = {k: typed(v) for k, v in given.items()}, dict(device="auto", precision="auto")
