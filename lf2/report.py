@@ -6,9 +6,9 @@
 __all__ = ['COLOURS', 'PAPER', 'PANELS', 'PLACES', 'FRAMES', 'STYLE', 'CAPTIONS', 'TERMS', 'metrics_table', 'draw_accuracy',
            'over_epochs', 'draw_losses', 'draw_agreement', 'draw_sizes', 'learning_curves', 'thumbnail_rows',
            'frames_of', 'cluster_rows', 'best_and_worst', 'ranked_rows', 'config_of', 'features_of', 'target_images',
-           'pictures', 'without_paths', 'parameters_table', 'seconds_table', 'data_table', 'provenance_table',
-           'embedded', 'html_table', 'folded', 'terms_of', 'data_warnings', 'headline', 'remarks', 'clusters_table',
-           'cluster_block', 'write_clusters', 'page', 'write_report']
+           'draw_lists', 'pictures', 'without_paths', 'parameters_table', 'seconds_table', 'data_table',
+           'provenance_table', 'embedded', 'html_table', 'folded', 'terms_of', 'data_warnings', 'headline', 'remarks',
+           'clusters_table', 'cluster_block', 'write_clusters', 'page', 'write_report']
 
 # %% ../nbs/paper/82_report.ipynb #4775bffc
 import base64, html, io, math, os, re, warnings
@@ -29,7 +29,7 @@ from .batches import cached_images
 from .commands import shown_path
 from .config import ConfigError, RunError, config_table, keyed_seed
 from .data import DataWarning
-from .evaluation import RankedLists
+from .evaluation import RankedLists, evaluate
 from .figures import card_of
 from .records import atomic_path
 from .run import configure, lists_by, load_data, runs_dir
@@ -263,6 +263,20 @@ def target_images(
     data = load_data(cfg, cfg.target, cfg.target_root)
     return data, {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in data.splits.items() if len(v)}
 
+def draw_lists(record, feats, data, pixels, seed):
+    """Of the best, some and the worst queries by the headline; by the feature on the method's card where the headline
+    ranks by more than features and the run, an older one, has not left its lists."""
+    head, card = record["final"]["headline"], card_of(record["parameters"]["method"])
+    by = head if {f"query.{head}", f"ranked.{head}"} & feats.keys() else card.headline
+    if f"ap.{by}" in feats: ap = feats[f"ap.{by}"].numpy()
+    else: ap = evaluate(feats[f"query.{by}"], feats[f"gallery.{by}"], data.query.pids, data.gallery.pids,
+                        data.query.camids, data.gallery.camids).ap
+    chosen = best_and_worst(ap, seed=seed)
+    lists = lists_by(feats, by, data.query, data.gallery, np.concatenate(list(chosen.values())))
+    fig = ranked_rows(pixels["query"], pixels["gallery"], lists, chosen)
+    if by != head: fig.suptitle(f"by the feature {by} alone; {head} ranks by more than features", y=1.03, fontsize=9)
+    return fig
+
 def pictures(
     record:dict, # of a finished run
     cfg=None     # its configuration, which knows the folders; the default folders unless given
@@ -276,9 +290,7 @@ def pictures(
     if streams:
         figures["clusters"] = cluster_rows(pixels["train"], feats[streams[0]].numpy(), data.train.pids, seed=cfg.seed)
     if not record["evaluations"]: return figures
-    head = record["final"]["headline"]
-    lists = lists_by(feats, head, data.query, data.gallery)
-    figures["lists"] = ranked_rows(pixels["query"], pixels["gallery"], lists, best_and_worst(lists.ap, seed=cfg.seed))
+    figures["lists"] = draw_lists(record, feats, data, pixels, cfg.seed)
     return figures
 
 # %% ../nbs/paper/82_report.ipynb #13f186d3
