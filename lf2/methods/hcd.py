@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..config import param
 from ..features import unit
 from ..losses import grouped_memory_loss
-from ..method import Card, Method, Start
+from ..method import Card, Count, Method, Start
 from .dual_refinement import density_labels
 from ..network import equip
 from ..parts import domain_bn, domains, target_network
@@ -309,7 +309,7 @@ class HCD(Method):
         self.register_buffer("memory", torch.zeros(size, self.net.channels))     # V: source classes, then target images
         self.register_buffer("sub", torch.arange(size))                          # L⁰
         self.register_buffer("cluster", torch.arange(size))                      # L¹
-        self.register_buffer("fresh", torch.tensor(size))
+        self.fresh = Count(size)                                                 # the next name that is free
         self.register_buffer("begun", torch.tensor(False))
         self.seen = None   # of a batch, between forward and after_step
     @classmethod
@@ -404,9 +404,9 @@ def after_step(self:HCD, step):
     rows = rows[rows >= self.people].unique()
     close = (self.memory[rows] @ self.memory.T).scatter(1, rows[:, None], 2.)
     near = close.topk(min(cfg.neighbours, len(self.memory)), 1).indices
-    sub, cluster, fresh = relabel(self.memory, self.sub, self.cluster, rows, near, self.people, self.fresh.item(),
+    sub, cluster, fresh = relabel(self.memory, self.sub, self.cluster, rows, near, self.people, self.fresh.value,
                                   cfg.spread, cfg.threshold, cfg.similarity, cfg.splits)
-    self.sub.copy_(sub); self.cluster.copy_(cluster); self.fresh.fill_(fresh)
+    self.sub.copy_(sub); self.cluster.copy_(cluster); self.fresh.value = fresh
 
 @patch
 def embed(self:HCD, x) -> dict:

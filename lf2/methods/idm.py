@@ -105,15 +105,15 @@ class Queue(nn.Module):
         super().__init__()
         self.register_buffer("feats", torch.zeros(size, d))
         self.register_buffer("labels", torch.full((size,), -1, dtype=torch.int64))
-        self.register_buffer("at", torch.tensor(0))
+        self.at = Count()
     @torch.no_grad()
     def put(self, feats, labels):
         "(B, d) and (B,) enter."
         n, size = min(len(labels), len(self.labels)), len(self.labels)
-        fits = self.at.item() + n <= size
-        place = slice(self.at.item(), self.at.item() + n) if fits else slice(size - n, size)
+        fits = self.at.value + n <= size
+        place = slice(self.at.value, self.at.value + n) if fits else slice(size - n, size)
         self.feats[place], self.labels[place] = feats[:n].to(self.feats.dtype), labels[:n]
-        self.at.fill_(place.stop if fits else 0)
+        self.at.value = place.stop if fits else 0
     def bank(self):
         "Features and labels of what is there."
         there = self.labels >= 0
