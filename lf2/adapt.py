@@ -63,7 +63,7 @@ def describe_labels(
 
 def warn_of_collapse(
     facts:dict, # from `describe_labels`
-    n:int      # images
+    n:int       # images
 ) -> list:
     "Sentences about clusterings that have collapsed, or agree with each other no more than by chance; usually none."
     sentences = [f"{s}: one cluster holds {v['max']} of {n} images, the features have collapsed"
@@ -116,7 +116,7 @@ def read_followed(
 
 # %% ../nbs/core/19_adapt.ipynb #0e81bcd1
 def epoch_line(
-    facts:dict,       # of the epoch
+    facts:dict,      # of the epoch
     evaluations:list # so far
 ) -> str:
     "One readable line per epoch for the log: losses, agreement of the streams (ARI), speed, mAP in per cent."
@@ -298,9 +298,9 @@ def train(self:Adaptation, live):
     self.stepper.look()
     seconds = time.perf_counter() - began
     facts |= dict(epoch=epoch + 1, losses=mean_over_processes(self.stepper.means()),
-                 images_per_second=images*cfg.iters/seconds, processes=world(),
-                 bn_batch=bn_images(cfg), seconds=facts["seconds"] | dict(train=seconds),
-                 warnings=warn_of_collapse(facts, len(self.arrays["train"])))
+                  images_per_second=images*cfg.iters/seconds, processes=world(),
+                  bn_batch=bn_images(cfg), seconds=facts["seconds"] | dict(train=seconds),
+                  warnings=warn_of_collapse(facts, len(self.arrays["train"])))
     for text in facts["warnings"]: warnings.warn(f"epoch {epoch+1}, {text}.", stacklevel=2)
 
 # %% ../nbs/core/19_adapt.ipynb #29000016
