@@ -7,7 +7,7 @@ __all__ = ['FREE', 'UNASKED', 'SHOWN', 'THEIRS', 'OURS', 'METRICS', 'REPORTED', 
            'matching', 'in_order', 'comparable', 'published', 'variant', 'whole', 'rows_of', 'spread', 'minutes',
            'measured', 'markdown', 'same_code', 'numbers', 'further', 'paper_rows', 'gather', 'printed', 'percent',
            'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown', 'latex', 'as_latex',
-           'long_table', 'made_of', 'tables_folder', 'save_table']
+           'long_table', 'made_of', 'tables_folder', 'table_records', 'save_table']
 
 # %% ../nbs/paper/81_tables.ipynb #5b554555
 import functools, json, os, re, subprocess, tempfile
@@ -452,6 +452,13 @@ def tables_folder(
     "`given`, else, under nbdev_test, a temporary folder, else tables/ in `results_dir`."
     return Path(given or (tempfile.mkdtemp() if os.environ.get("IN_TEST")
                           else Path(results_dir or project_root()/"results")/"tables"))
+
+def table_records(
+    results_dir=None # folder of the records; None: results/ of the project
+) -> list:
+    "The records that a table or curve is made of; under nbdev_test the `published` ones, whatever runs are one's own."
+    if results_dir or not os.environ.get("IN_TEST"): return read_records(results_dir or project_root()/"results")
+    return published()
 
 def save_table(
     table:pd.DataFrame, # two-storey columns of text
