@@ -157,10 +157,15 @@ def own(
     return Collection(f"{len(first):,} crops of {Path(gallery).resolve().name}", shelves, crops, crops, False)
 
 # %% ../nbs/use/72_app.ipynb #90857293
-STYLE = LOOK + """ .query img { border-color: currentColor; } figure a { display: block; color: inherit; } .right img { border: 3px solid #0173b2; } .wrong img { border: 3px dashed #de8f05; }
-.row { margin: .3rem 0 .6rem; } h2 { margin: 1rem 0 0; } h2 small { font-weight: normal; } #drop { display: block; border: 2px dashed currentColor; border-radius: 8px;
-padding: .8rem; text-align: center; cursor: pointer; margin: .8rem 0; } #drop:focus-within { outline: 3px solid #0173b2; } .picks figure { width: auto; }
-.picks img { height: 5rem; } .key span { padding: .1rem .5rem; margin-right: .6rem; border: 3px solid #0173b2; } .key .w { border: 3px dashed #de8f05; }"""
+STYLE = LOOK + """
+.query img { border-color: currentColor; } figure a { display: block; color: inherit; }
+.right img { border: 3px solid #0173b2; } .wrong img { border: 3px dashed #de8f05; }
+.row { margin: .3rem 0 .6rem; } h2 { margin: 1rem 0 0; } h2 small { font-weight: normal; }
+#drop { display: block; border: 2px dashed currentColor; border-radius: 8px; padding: .8rem; text-align: center;
+cursor: pointer; margin: .8rem 0; } #drop:focus-within { outline: 3px solid #0173b2; }
+.picks figure { width: auto; } .picks img { height: 5rem; }
+.key span { padding: .1rem .5rem; margin-right: .6rem; border: 3px solid #0173b2; }
+.key .w { border: 3px dashed #de8f05; }"""
 SCRIPT = """const drop = document.getElementById("drop"), lists = document.getElementById("lists");
 async function ask(file) {
   if (!file) return;
@@ -177,7 +182,8 @@ def shown_crop(src, *lines, cls="", link=""):
     "A picture with lines of text below it."
     picture = f'<img alt="" src="{html.escape(src, quote=True)}">'
     if link: picture = f'<a href="{html.escape(link, quote=True)}" title="who is this?">{picture}</a>'
-    return f'<figure class="{cls}">{picture}<figcaption>{"<br>".join(html.escape(printable(t)) for t in lines)}</figcaption></figure>'
+    text = "<br>".join(html.escape(printable(t)) for t in lines)
+    return f'<figure class="{cls}">{picture}<figcaption>{text}</figcaption></figure>'
 
 # %% ../nbs/use/72_app.ipynb #e280a2cb
 def lists_html(

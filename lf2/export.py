@@ -41,18 +41,21 @@ class Deployed(nn.Module):
 OPSET, TOLERANCE = 18, 1e-4
 CARD = """# Model card
 
-**{name}**: a person re-identification network, {arch}, {size:.1f} MB. Made by the lf2 compendium, run `{run_id}`{target}.
+**{name}**: a person re-identification network, {arch}, {size:.1f} MB. \
+Made by the lf2 compendium, run `{run_id}`{target}.
 
 ## Use
-Input `crops`: uint8 (N, {height}, {width}, 3), RGB, resized to {height} × {width} pixels (bicubic). Output `features`: float32 (N, {d}), unit length. \
-The inner product of two features is their similarity. Normalisation and mirror image are inside. ONNX opset {opset}, any N.
+Input `crops`: uint8 (N, {height}, {width}, 3), RGB, resized to {height} × {width} pixels (bicubic). \
+Output `features`: float32 (N, {d}), unit length. The inner product of two features is their similarity. \
+Normalisation and mirror image are inside. ONNX opset {opset}, any N.
 
 ## Not for
-Decisions about a person. Following people who have not agreed, without a legal basis and a purpose. The network does not know who anybody is: \
-it ranks crops by how alike they look, and somebody is always first.
+Decisions about a person. Following people who have not agreed, without a legal basis and a purpose. \
+The network does not know who anybody is: it ranks crops by how alike they look, and somebody is always first.
 
 ## Data and measurements
-The run's record tells data, parameters and metrics; measured on other cameras, they will be worse. How errors are spread over groups of people was not measured.
+The run's record tells data, parameters and metrics; measured on other cameras, they will be worse. \
+How errors are spread over groups of people was not measured.
 
 ## Checked
 onnxruntime {ort} and torch {torch} agree to {difference:.1e} on {checked} crops. SHA-256 of the network: `{sha256}`.

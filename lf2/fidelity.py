@@ -63,7 +63,8 @@ STUDY = [
     _variant("clustering", "minibatch", "MiniBatchKMeans", clustering="minibatch"),
     _variant("clustering", "dbscan", "DBSCAN, Jaccard", clustering="dbscan"),
     _variant("source", "target-forwards", "target images shown to stage 1", target_forwards=True),
-    _variant("profile", "released", "all of the newest released code", profile="released", erase_law="log-uniform"), # as the runs had it
+    _variant("profile", "released", "all of the newest released code", profile="released",
+             erase_law="log-uniform"), # as the runs had it
 ]
 LOCAL = [dict(group="local", key=f"local-{level}-{method}", name=f"{told} detail: LF² against {name}", inference=None,
               given=dict(method="lf2", local_detail=level), base=dict(method=method, local_detail=level))
@@ -242,7 +243,7 @@ def study_table(
     records:list,    # of one state of the code
     rows:list=STUDY, # a family: its comparisons are corrected together
     cities=None      # other benchmarks' data_seeds: a pair is one of these instead of a training seed
-) -> tuple: # (DataFrame of `effects`, with the means per direction, of the start and of the gain, {name: {(source, target, seed or city): difference}})
+) -> tuple: # (`effects`, means per direction, of start and gain; {name: {(source, target, seed or city): difference}})
     "The paired differences of every row."
     def values(*of, **kw):
         if cities is None: return study_values(records, *of, **kw)

@@ -64,7 +64,8 @@ def chosen_rows(
     words = [w for w in given.get("only", "").split(",") if w]
     for w in words:
         if w not in (*known, "systems"):
-            raise RunError(f"only = {w!r} is no method: choose from {', '.join(known)}, or systems for those of Table I.")
+            raise RunError(f"only = {w!r} is no method: choose from {', '.join(known)}, "
+                           "or systems for those of Table I.")
     named = {n for n in known if n in words or "systems" in words and card_of(n).reported}
     further = [(name, params, None) for n in known if n in named - {p["method"] for _, p, _ in rows}
                for name, params in rows_of(n, 700 if 700 in M else M[0]) if whole(n, name)]

@@ -95,9 +95,9 @@ def ranks_of(
     features:dict,  # a run's features.safetensors
     headline:str,   # what its record calls the headline: a feature, or another way to rank
     data,           # the target, with query and gallery
-    top:int=10
-) -> dict: # ap (Q,), NaN without a match; right (Q, T) bool; similarity (Q, T) float16, or minus a distance, NaN past the gallery's end; T = min(top, gallery)
-    "What the first gallery images of each query were like, without the images."
+    top:int=10      # T, at most the gallery
+) -> dict: # ap (Q,), NaN without a match; right (Q, T) bool; similarity (Q, T) float16, NaN past the gallery's end
+    "What the first gallery images of each query were like, without the images; a similarity may be minus a distance."
     r = lists_by(features, headline, data.query, data.gallery, top=top)
     if f"apart.{headline}" in features: similarity = -features[f"apart.{headline}"][:, :top]
     else: similarity = similarities(*(unit(features[f"{s}.{headline}"].float()) for s in ("query", "gallery")), r)

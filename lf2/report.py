@@ -346,12 +346,16 @@ def provenance_table(
 # %% ../nbs/paper/82_report.ipynb #16d3ad21
 STYLE = """:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { line-height: 1.2; margin-bottom: .2rem; } h2 { margin: 2.4rem 0 .6rem; } code { font-size: .9em; overflow-wrap: anywhere; }
+h1 { line-height: 1.2; margin-bottom: .2rem; } h2 { margin: 2.4rem 0 .6rem; }
+code { font-size: .9em; overflow-wrap: anywhere; }
 .lead { font-size: 1.15rem; } .note { border-left: 4px solid #de8f05; padding: .1rem .9rem; margin: 1rem 0; }
-figure { margin: 1rem 0; background: #fff; border-radius: 8px; padding: .6rem; overflow-x: auto; } figure img { max-width: 100%; height: auto; display: block; margin: auto; }
+figure { margin: 1rem 0; background: #fff; border-radius: 8px; padding: .6rem; overflow-x: auto; }
+figure img { max-width: 100%; height: auto; display: block; margin: auto; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th { font-weight: 600; } tbody th, .text td { text-align: left; } dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; } dt { font-weight: 600; } dd { margin: 0; } summary { cursor: pointer; }"""
+th { font-weight: 600; } tbody th, .text td { text-align: left; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; }
+dt { font-weight: 600; } dd { margin: 0; } summary { cursor: pointer; }"""
 
 def embedded(
     fig,        # a figure
@@ -521,9 +525,11 @@ def page(
     parts = [f"<h1>{title}</h1>", f"<p><code>{esc(record['run_id'])}</code></p>",
              f'<p class="lead">{esc(headline(record))}</p>',
              *(f'<p class="note">{esc(n)}</p>' for n in notes)]
-    if record["evaluations"]: parts += ["<h2>Metrics, in per cent</h2>", html_table(metrics_table(record)),
-             f"<p>The best epoch was chosen on {esc(str(record['best'].get('chosen_on', 'the test set')))}. Global is "
-             f"φ of the whole image alone{', concat is global and local features side by side' if 'concat' in record['final'] else ''}.</p>"]
+    if record["evaluations"]:
+        concat = ", concat is global and local features side by side" if "concat" in record["final"] else ""
+        parts += ["<h2>Metrics, in per cent</h2>", html_table(metrics_table(record)),
+                  f"<p>The best epoch was chosen on {esc(str(record['best'].get('chosen_on', 'the test set')))}. "
+                  f"Global is φ of the whole image alone{concat}.</p>"]
     terms = "".join(f"<dt>{esc(t)}</dt><dd>{esc(m)}</dd>" for t, m in terms_of(record).items())
     for name, fig in figures.items():
         parts += [f"<h2>{CAPTIONS[name][0]}</h2>", f"<p>{CAPTIONS[name][1]}</p>", embedded(fig, CAPTIONS[name][0]),

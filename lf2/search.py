@@ -80,7 +80,8 @@ def unpacked(t): return t.numpy().tobytes().decode("utf-8", "surrogateescape").s
 
 @dataclass
 class Index:
-    "N crops: unit-length `features` (N, d) float32; `paths` below `folder`; `pids` and `cams` as written in the names, \"\" unknown."
+    """N crops: unit-length `features` (N, d) float32; `paths` below `folder`; `pids` and `cams` as written in the
+    names, "" unknown."""
     features:torch.Tensor; paths:list; pids:list; cams:list; folder:Path; facts:dict
 
     def __len__(self): return len(self.paths)
@@ -299,7 +300,8 @@ def thumbnail(
 ) -> str:
     "A small JPEG as a data URI; a file that is gone or unreadable is a sentence."
     try:
-        with Image.open(path) as im: return data_uri(jpeg(ImageOps.exif_transpose(im).convert("RGB"), (2*height, height)))
+        with Image.open(path) as im:
+            return data_uri(jpeg(ImageOps.exif_transpose(im).convert("RGB"), (2*height, height)))
     except (OSError, ValueError, Image.DecompressionBombError) as e:
         raise RunError(f"crop {printable(path)} cannot be shown ({type(e).__name__}): make the index anew if crops "
                        "have changed.") from e
@@ -313,10 +315,13 @@ def figure(path, *lines, cls=""):
 CONSENT = ("A rank is no proof: somebody is always the most similar crop. Do not use this page to decide about a "
            "person, and do not make or keep it "
            "without a legal basis, a purpose, and the agreement of those shown or a law that stands in for it.")
-LOOK = """:root { color-scheme: light dark; } body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-.row { display: flex; flex-wrap: wrap; gap: .6rem; margin: .4rem 0 1.6rem; } figure { margin: 0; width: 5.7rem; font-size: .75rem; overflow-wrap: anywhere; }
-figure img { height: 8rem; max-width: 100%; object-fit: contain; border: 3px solid transparent; } .query img { border-color: #0173b2; }
-.note { border-left: 4px solid #de8f05; padding: .1rem .9rem; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .2rem; overflow-wrap: anywhere; }"""
+LOOK = """:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+.row { display: flex; flex-wrap: wrap; gap: .6rem; margin: .4rem 0 1.6rem; }
+figure { margin: 0; width: 5.7rem; font-size: .75rem; overflow-wrap: anywhere; }
+figure img { height: 8rem; max-width: 100%; object-fit: contain; border: 3px solid transparent; }
+.query img { border-color: #0173b2; } .note { border-left: 4px solid #de8f05; padding: .1rem .9rem; }
+h2 { font-size: 1.05rem; margin: 1.4rem 0 .2rem; overflow-wrap: anywhere; }"""
 
 def page(
     title:str,   # heading
@@ -328,7 +333,8 @@ def page(
                    for h, figures in rows)
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
             'content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(title)}</title><style>{LOOK}</style></head><body>\n<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"
+            f"<title>{html.escape(title)}</title><style>{LOOK}</style></head><body>\n"
+            f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"
             f'<p class="note">{html.escape(CONSENT)}</p>\n{body}</body></html>\n')
 
 # %% ../nbs/use/71_search.ipynb #0f1b51b2
@@ -445,7 +451,8 @@ def search_of(
     known = {f.name: f for f in fields(Search)}
     for name in given.keys() - known.keys():
         like = difflib.get_close_matches(name, known, 1)
-        raise ConfigError(f"parameter {name} is unknown{f': did you mean {like[0]}?' if like else ', see nbs/run_search.ipynb.'}")
+        advice = f": did you mean {like[0]}?" if like else ", see nbs/run_search.ipynb."
+        raise ConfigError(f"parameter {name} is unknown{advice}")
     cfg = Search(**{k: _checked(k, v, known[k]) for k, v in given.items() if v is not None})
     for name in ("model", "gallery"):
         if getattr(cfg, name) is None:

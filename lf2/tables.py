@@ -42,8 +42,8 @@ def standard(
     if wanted is None: return False
     for k, v in wanted.items():
         if v is not None and _kind(own.get(k, v)) != _kind(v):
-            raise RunError(f"record {record['run_id']}.json: parameters.{k} is {json.dumps(own[k])}, where {_kind(v)} is "
-                           "wanted; restore it from git, or remove it and make the run again.")
+            raise RunError(f"record {record['run_id']}.json: parameters.{k} is {json.dumps(own[k])}, where {_kind(v)} "
+                           "is wanted; restore it from git, or remove it and make the run again.")
     return all(own.get(k, v) == v for k, v in wanted.items() if k not in UNASKED)
 
 def _kind(value):
