@@ -1,7 +1,7 @@
-"""Renders all notebooks from their saved outputs into _book/, offline: `make book`, with the packages of book/requirements.txt.
+"""All notebooks, as they are saved, rendered into _book/, offline: `make book`, with book/requirements.txt's packages.
 
     python book/build.py            # the book
-    python book/build.py --links    # only: does every link of every notebook and page lead somewhere? (no package needed)
+    python book/build.py --links    # only: does every link of every notebook and page lead somewhere? (no package)
 """
 import ast
 import json
@@ -20,7 +20,8 @@ PAGES = ["questions", "glossary"]  # book/*.md
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 WORDS = re.compile(r"(?<!!)\[([^\[\]]*)\]\(([^)\s]+)\)")
 DIRECTIVE = re.compile(r"^#\s*\|.*\n?", re.MULTILINE)
-KEEP = re.compile(r"(^[#>|][^\n]*|^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>\n]+>|\*\*[^*\n]+\*\*)", re.MULTILINE | re.DOTALL)
+KEEP = re.compile(r"(^[#>|][^\n]*|^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>\n]+>"
+                  r"|\*\*[^*\n]+\*\*)", re.MULTILINE | re.DOTALL)
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:")
 
 
@@ -62,7 +63,8 @@ def lost_links():
 
 
 def rebased(text, page, stage):
-    """Links to pictures and files that are no page: the file goes along below files/; folders and Markdown tables lose their link."""
+    """Links to pictures and files that are no page: the file goes along below files/; folders and Markdown tables lose
+    their link."""
     def file_of(target): return (page.parent/target.partition("#")[0]).resolve()
     def kept(target):
         return SCHEME.match(target) or target.startswith("#") or target.partition("#")[0].endswith(".ipynb")
@@ -88,9 +90,11 @@ def words_of_the_field():
 
 
 def explained(text, words, up):
-    """Links the first of each word of the field to the glossary, outside of headings, code, equations and links; takes what it links out of `words`."""
+    """Links the first of each word of the field to the glossary, outside of headings, code, equations and links; takes
+    what it links out of `words`."""
     if not words: return text
-    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})s?(?![\w-]| code)", re.IGNORECASE)
+    longest_first = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    word = re.compile(rf"(?<![\w-])({longest_first})s?(?![\w-]| code)", re.IGNORECASE)
     def link(m):
         key = m[1] if m[1] in words else m[1].lower()
         return f"[{m[0]}]({up}glossary.md#{words.pop(key)})" if key in words else m[0]
@@ -118,7 +122,8 @@ def joined(cells):
 
 
 def prepared(path, stage):
-    """The notebook as the book shows it: hidden cells out, directives out, imports folded, and all code where papermill runs the notebook."""
+    """The notebook as the book shows it: hidden cells out, directives out, imports folded, and all code where papermill
+    runs the notebook."""
     nb = json.loads(path.read_text(encoding="utf-8"))
     kept, words, up = [], words_of_the_field(), "../"*len(path.relative_to(NBS).parts[:-1])
     papermill = any("parameters" in c["metadata"].get("tags", []) for c in nb["cells"])
@@ -142,7 +147,8 @@ def prepared(path, stage):
 
 
 def described(node, lines):
-    """A public function or class as its source says it: signature with what is told of each parameter, and the docstring."""
+    """A public function or class as its source says it: signature with what is told of each parameter, and the
+    docstring."""
     doc = ast.get_docstring(node) or ""
     first = node.body[0].lineno if node.lineno != node.body[0].lineno else node.lineno + 1
     head = "\n".join(lines[node.lineno - 1:first - 1]).rstrip()
