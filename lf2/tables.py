@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .config import Core, RunError, project_root, result_params
+from .config import RULES, Core, RunError, project_root, result_params
 from .figures import card_of, cards, in_order_of_cards
 from .methods import grown
 from .records import _plain, atomic_path, equal_to, equivalences, read_records
@@ -126,10 +126,11 @@ def rows_of(
     method:str, # a registered one
     M:int       # for what needs one
 ) -> list: # (name in print, parameters)
-    "The rows that a method's card asks for: itself, and its variants."
+    """The rows that a method's card asks for: itself, and its variants. What a rule decides, P²LR's p0 by the target,
+    is left to it."""
     card = card_of(method)
     usual = configure(dict(method=method)) if card.variants else None
-    base = {k: getattr(usual, k) for own in card.variants.values() for k in own}
+    base = {k: getattr(usual, k) for own in card.variants.values() for k in own if k not in RULES}
     rows = [(name, dict(method=method) | base | own) for name, own in {card.label: {}, **card.variants}.items()]
     return [(name, p | (dict(M=M) if uses_M(p) else {})) for name, p in rows]
 
