@@ -142,7 +142,7 @@ REQUIRED = ("schema", "run_id", "finished", "parameters", "final", "best", "eval
 RECORD = _object(*REQUIRED, schema=dict(const=SCHEMA), run_id=TEXT, finished=TEXT,
     parameters=PARAMETERS, final=OUTCOME, best=OUTCOME, evaluations=_list(EVALUATION),
     epochs=_list(EPOCH), seconds=_object(also=SIZE), device=TEXT, precision=TEXT, bn_batch=COUNT, provenance=PROVENANCE,
-    notes=_list(TEXT), origin=_object(also=TEXT), data=_object(also=_object(also=SPLIT)))
+    notes=_list(TEXT), starts=_list(TEXT), origin=_object(also=TEXT), data=_object(also=_object(also=SPLIT)))
 
 # %% ../nbs/core/01_records.ipynb #56681a35
 _TYPES = dict(object="an object", array="a list", string="text", integer="a whole number", number="a finite number",

@@ -28,7 +28,7 @@ from .evaluation import RankedLists, evaluate, evaluate_distances, ranked_lists,
 from .features import extract
 from .method import Known, Seen
 from .methods import find_method
-from .network import load_network, make_network, pick_device, read_network, save_network, weights_key
+from .network import digest, load_network, make_network, pick_device, read_network, save_network, weights_key
 from .pretrain import pretrain
 from .processes import (agree, all_rows, bn_images, from_main, is_main, joined, launch, main_first, only_main,
                            started, world)
@@ -249,13 +249,14 @@ def know(self):
 
 @patch_to(Run)
 def networks(self, stage):
-    "[(network, history)]: what the method starts from, trained on the source where it wants that."
+    "[(network, history)]: what the method starts from, trained on the source where it wants that; `starts` hashes it."
     cfg, arrays, keys, networks, split = self.cfg, self.arrays, self.keys, [], self.splits["source"]
     key, images = self.Method.source_images(stage, arrays) or ("", arrays["source"])
     for start in self.Method.starts(cfg):
         own = replace(cfg, arch=start.arch, seed=start.seed)
         source = images, split.pids, split.camids, keys["source"] + key, runs_dir(cfg), (arrays["train"], keys["train"])
         networks.append(pretrain(own, *source) if start.trained else (make_network(own).to(self.device), []))
+    self.starts = [digest({k: v.cpu() for k, v in net.state_dict().items()}, {})[:16] for net, _ in networks]
     return networks
 
 # %% ../nbs/use/70_run.ipynb #70000002
@@ -374,8 +375,8 @@ def made_record(self) -> dict:
     return dict(run_id=self.name, parameters=shown_params(cfg), origin=cfg.origin, notes=[*self.notes, *self.remarks()],
                 final=dict(last, headline=headline),
                 best=dict(best, headline=headline, chosen_on="the target test set: an oracle's choice"),
-                evaluations=evaluations, epochs=history, pretraining=self.stage1[0] if len(self.stage1) == 1
-                else list(self.stage1),
+                evaluations=evaluations, epochs=history, starts=self.starts,
+                pretraining=self.stage1[0] if len(self.stage1) == 1 else list(self.stage1),
                 data={d.name: images_and_ids(d) for d in (self.source, self.target)},
                 seconds=seconds | dict(total=time.perf_counter() - self.phase.began),
                 images_per_second=sum(h["images_per_second"] for h in history)/len(history) if history else None,

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FREE', 'UNASKED', 'SHOWN', 'THEIRS', 'OURS', 'METRICS', 'REPORTED', 'SIGNS', 'MARKS', 'EPOCHS', 'standard', 'uses_M',
            'matching', 'in_order', 'comparable', 'published', 'variant', 'whole', 'rows_of', 'spread', 'minutes',
-           'measured', 'markdown', 'same_code', 'numbers', 'further', 'paper_rows', 'gather', 'printed', 'percent',
-           'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown', 'latex', 'as_latex',
-           'long_table', 'made_of', 'tables_folder', 'table_records', 'save_table']
+           'measured', 'markdown', 'same_code', 'same_start', 'numbers', 'further', 'paper_rows', 'gather', 'printed',
+           'percent', 'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown', 'latex',
+           'as_latex', 'long_table', 'made_of', 'tables_folder', 'table_records', 'save_table']
 
 # %% ../nbs/paper/81_tables.ipynb #5b554555
 import functools, json, os, re, subprocess, tempfile
@@ -198,6 +198,15 @@ def same_code(
     for method in sorted({r["parameters"]["method"] for r in records}):
         compare(f"the code of method {method}", "code", [r for r in records if r["parameters"]["method"] == method])
     return records
+
+# %% ../nbs/paper/81_tables.ipynb #c94e93cd
+def same_start(
+    one:dict, other:dict # records of one direction
+) -> bool:
+    "Did both begin with one network? By its hash; where a record has none, by the global feature's mAP to 0.05 points."
+    if one.get("starts") and other.get("starts"): return one["starts"][0] == other["starts"][0]
+    a, b = (r["evaluations"][0]["global"]["mAP"] for r in (one, other))
+    return abs(a - b) < 5e-4
 
 # %% ../nbs/paper/81_tables.ipynb #a2c6485b
 def numbers(

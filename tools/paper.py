@@ -7,7 +7,7 @@
     make paper pair=real data_root=/data             # Market-1501 and DukeMTMC-reID, preset full
     make paper preset=study M=700 only=systems results_dir=results/systems   # every system of Table I, small
     make paper profile=released M=300,400,500,700,900 seeds=0,1,2 only=lf2,lf2-nofm,baseline,baseline-3x   # Table II
-    make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full
+    make paper source=msmt17 target=market1501 source_root=/data target_root=/data preset=full both=0 # one direction
 
 Without profile=… the embedded benchmark is shown under text-only, the profile of the committed records, and any other
 pair under paper, as make adapt has it. A run counts as made when a record of its parameters lies in results/, with or
