@@ -128,6 +128,7 @@ def glance(
             except Exception: space.setdefault(LOST, []).append(ast.unparse(node))
     return space
 
+# %% ../nbs/use/68_commands.ipynb #63dbb015
 @functools.cache
 def known_methods() -> dict:
     """Name on a card → class with `Params`, `profiles` and `cards`, of the rooms that were understood, in the order of
@@ -271,6 +272,7 @@ def check_equivalent(given):
 
 def _notebook(name): return next((project_root()/"nbs").rglob(f"{name}.ipynb"))
 
+# %% ../nbs/use/68_commands.ipynb #172de2ba
 def refuse(
     name:str,  # of a notebook for papermill, or app, export, paper, study, equivalent
     given:dict # parameter → text

@@ -341,6 +341,7 @@ def list_images(
                             f"(first: {', '.join(odd[:3])}): put the files themselves there.")
     return sorted(found)
 
+# %% ../nbs/core/05_data.ipynb #b7cf7536
 def match_name(
     name:str,   # a path below the split's folder, with /
     pattern:str # see `parse_names`
@@ -364,6 +365,7 @@ def limited(
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
+# %% ../nbs/core/05_data.ipynb #0246a55a
 def parse_names(
     folder,     # paths are matched relative to it
     pattern:str # regular expression; groups pid, cam, time, or seq and frame, all optional; or a table, `listed_names`

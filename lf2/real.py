@@ -134,6 +134,7 @@ def quantile_queries(
     order = rows[np.argsort(np.asarray(ap)[rows], kind="stable")]
     return [int(order[round(q*(len(order) - 1))]) for q in at]
 
+# %% ../nbs/paper/85_real.ipynb #fac5e7d1
 def draw_ranks(
     ranks:dict,     # {method: `ranks_of` it, as arrays}
     queries:list,   # rows, one line of charts each

@@ -411,6 +411,7 @@ def terms_of(
     if any(h["between"] or h["truth"] for h in record["epochs"]): heard.add("ARI")
     return {term: meaning for term, meaning in TERMS.items() if term in heard}
 
+# %% ../nbs/paper/82_report.ipynb #89e2836e
 def data_warnings(
     cfg # a resolved configuration
 ) -> list:

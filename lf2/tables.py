@@ -51,12 +51,20 @@ def _kind(value):
     if value is None: return "null"
     return {bool: "true or false", str: "text"}.get(type(value), "a number")
 
+@functools.cache
+def _wanted(given):
+    "The parameters that these, as pairs, come to; None where they are no configuration. Few ask for many records."
+    try: return _plain(result_params(configure(dict(given))))
+    except ValueError: return None
+
+# %% ../nbs/paper/81_tables.ipynb #030adfb2
 def uses_M(
     params:dict # parameter → value, the method among them
 ) -> bool:
     "Does the number of pseudo identities decide anything? By the method's card, and not where DBSCAN finds it."
     return "M" in card_of(params["method"]).needs and params.get("cluster") != "dbscan"
 
+# %% ../nbs/paper/81_tables.ipynb #72a49c80
 def matching(
     records:list, # from `lf2.records.read_records`
     asked:dict,   # parameter → value of the run
@@ -66,12 +74,6 @@ def matching(
     some = [r for r in records if r["parameters"].get("method") == asked.get("method", "lf2")]
     return [r for r in some if all(grown(r["parameters"]).get(k) == v for k, v in asked.items())
             and standard(r, **fixed | asked)]
-
-@functools.cache
-def _wanted(given):
-    "The parameters that these, as pairs, come to; None where they are no configuration. Few ask for many records."
-    try: return _plain(result_params(configure(dict(given))))
-    except ValueError: return None
 
 def in_order(
     records:list # from `lf2.records.read_records`
