@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'SKY', 'VERMILION', 'PURPLE', 'YELLOW', 'cards', 'card_of', 'pale', 'page',
-           'box', 'label', 'arrow', 'picture', 'feature_map', 'figures_folder', 'save_figure', 'curve',
+           'box', 'label', 'arrow', 'picture', 'feature_map', 'figures_folder', 'few_colours', 'save_figure', 'curve',
            'learning_curves', 'in_order_of_cards']
 
 # %% ../nbs/paper/80_figures.ipynb #0cfc340c
@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path
+from PIL import Image
 
 from .config import project_root
 from .method import Card
@@ -140,6 +141,15 @@ def figures_folder(
     return File(given or (tempfile.mkdtemp() if os.environ.get("IN_TEST") else project_root()/"figures"))
 
 # %% ../nbs/paper/80_figures.ipynb #af65a52f
+def few_colours(
+    path # of a PNG, which is rewritten unless parts of it are transparent
+):
+    "256 colours instead of all; the size in pixels and the dots per inch stay."
+    with Image.open(path) as full:
+        if full.convert("RGBA").getextrema()[3][0] < 255: return
+        dpi, few = full.info.get("dpi"), full.convert("RGB").quantize(256, dither=0)
+    few.save(path, format="PNG", optimize=True, dpi=dpi)
+
 def save_figure(
     fig,
     folder,         # where to
@@ -153,7 +163,9 @@ def save_figure(
     with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         for file in files:
             kind = file.suffix[1:]
-            with atomic_path(file) as part: fig.savefig(part, format=kind, dpi=dpi, metadata=undated[kind])
+            with atomic_path(file) as part:
+                fig.savefig(part, format=kind, dpi=dpi, metadata=undated[kind])
+                if kind == "png": few_colours(part)
     return files
 
 # %% ../nbs/paper/80_figures.ipynb #bcb4ef5d
