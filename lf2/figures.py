@@ -8,7 +8,7 @@ __all__ = ['INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'SKY', 'VERMILION', 'PURPL
            'learning_curves', 'in_order_of_cards']
 
 # %% ../nbs/paper/80_figures.ipynb #0cfc340c
-import os, tempfile
+import io, os, tempfile
 from pathlib import Path as File
 
 import matplotlib.pyplot as plt
@@ -142,13 +142,14 @@ def figures_folder(
 
 # %% ../nbs/paper/80_figures.ipynb #af65a52f
 def few_colours(
-    path # of a PNG, which is rewritten unless parts of it are transparent
-):
-    "256 colours instead of all; the size in pixels and the dots per inch stay."
-    with Image.open(path) as full:
-        if full.convert("RGBA").getextrema()[3][0] < 255: return
+    png:bytes # a picture
+) -> bytes:
+    "The PNG with 256 colours, pixels and dots per inch as before; itself where it has them, or is not opaque."
+    with Image.open(io.BytesIO(png)) as full:
+        if full.mode == "P" or full.convert("RGBA").getextrema()[3][0] < 255: return png
         dpi, few = full.info.get("dpi"), full.convert("RGB").quantize(256, dither=0)
-    few.save(path, format="PNG", optimize=True, dpi=dpi)
+    few.save(short := io.BytesIO(), format="PNG", optimize=True, **(dict(dpi=dpi) if dpi else {}))
+    return min(png, short.getvalue(), key=len)
 
 def save_figure(
     fig,
@@ -163,9 +164,9 @@ def save_figure(
     with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         for file in files:
             kind = file.suffix[1:]
-            with atomic_path(file) as part:
-                fig.savefig(part, format=kind, dpi=dpi, metadata=undated[kind])
-                if kind == "png": few_colours(part)
+            fig.savefig(drawn := io.BytesIO(), format=kind, dpi=dpi, metadata=undated[kind])
+            whole = drawn.getvalue()
+            with atomic_path(file) as part: part.write_bytes(few_colours(whole) if kind == "png" else whole)
     return files
 
 # %% ../nbs/paper/80_figures.ipynb #bcb4ef5d
