@@ -384,14 +384,15 @@ class CameraTranslator(nn.Module):
     def __init__(self,
         camids,        # (N,) of the images: at least two cameras
         recipe:Recipe, # width, blocks, layers, batch, lr, cycle
-        seed:int=0     # of weights and draws
+        seed:int=0,    # of weights and draws
+        keep:float=0.  # weight of an image's staying as it is when its own camera is wanted
     ):
         super().__init__()
         names = torch.as_tensor(camids).unique()
         if len(names) < 2:
             raise RunError("translation between cameras needs two of them: these images have one camera number.")
         self.register_buffer("names", names)
-        self.recipe, self.seed = recipe, seed
+        self.recipe, self.seed, self.keep = recipe, seed, keep
         self.G = Generator(recipe.width, recipe.blocks, len(names), recipe.detail, seed)
         self.critic = Discriminator(recipe.width, recipe.layers, len(names), seed=seed)
     place = CameraColours.place
@@ -413,6 +414,7 @@ class CameraTranslator(nn.Module):
         judged, told = self.critic(made)
         cycle = F.l1_loss(self.G(made, own).float(), x)
         terms = dict(fool=judged_as(judged, True), camera=F.cross_entropy(told, wanted), cycle=self.recipe.cycle*cycle)
+        if self.keep: terms["keep"] = self.keep*F.l1_loss(self.G(x, own).float(), x)
         return terms, made
     def critic_terms(self, x, own, made):
         "{term: loss} of the critic: real images and their cameras, and made ones (without gradient)."

@@ -33,6 +33,8 @@ class Params:
                            source="AD-Cluster: a GAN", choices=("gan", "statistics"))
     gan_iters:int  = param(None, "iterations of the generator before the first epoch, as many as stage 2 has unless "
                                  "told", source="not stated", low=1)
+    keep:float     = param(0., "weight of an image's staying as it is when the generator is asked for its own camera",
+                           source="not stated; StarGAN: none", low=0.)
     gan_lr:float   = param(1e-4, "rate of generator and critic in the game", source="not stated", low=0.)
     every:int      = param(4, "encoder steps to one generator step", "k", "not stated", low=1)
     made:float     = param(0.25, "generated images that join a batch, as a share of it", source="not stated", low=0.,
@@ -73,13 +75,15 @@ class ADCluster(Method):
                       "images are assumed.",
         variants={"AD-Cluster, no generated images": dict(made=0., generator="statistics"),
                   "AD-Cluster, no diversity": dict(beta=0.),
+                  "AD-Cluster, own camera kept": dict(keep=5.),
                   "AD-Cluster, camera colours": dict(generator="statistics")})}
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
         self.check(cfg, known)
         (self.net,), n, self.camids = nets, known.n_images, known.camids
         names = np.unique(known.camids)
-        if cfg.generator == "gan": self.cameras = CameraTranslator(names, recipe((cfg.height, cfg.width)), cfg.seed)
+        if cfg.generator == "gan":
+            self.cameras = CameraTranslator(names, recipe((cfg.height, cfg.width)), cfg.seed, cfg.keep)
         else: self.cameras = CameraColours(torch.zeros(len(names), 3, 2, 2, dtype=torch.uint8), names) # see `prepare`
         self.register_buffer("eps", torch.tensor(0.))   # DBSCAN's radius, 0 until it is known
         self.register_buffer("feats", torch.zeros(n, self.net.channels))   # unit length, of the last clustering

@@ -45,8 +45,8 @@ class Params:
                           low=1)
     every:int     = param(None, "epochs between two clusterings", source="UNRN's code: 6; short runs: in proportion to "
                           "80 epochs", low=1)
-    weighting:str = param("uncertainty", "weight of an image: e^−u, or 1 and no u", source="UNRN: uncertainty",
-                          choices=("uncertainty", "none"))
+    weighting:str = param("uncertainty", "weight of an image: e^−u, the same without a gradient, or 1 and no u",
+                          source="UNRN: uncertainty", choices=("uncertainty", "detached", "none"))
     form:str      = param(None, "losses as their names say, or as released", source="see the table above",
                           choices=("intended", "released"))
     classifier_init:str = param(None, "rows after a clustering", source="ours: means; released code: random",
@@ -170,6 +170,7 @@ def unrn_terms(
     u = uncertainties(student.z3, student.f, teacher.z3, teacher.f, memory.centres)
     if p.weighting == "none": u = 0*u
     w = (-u).exp()
+    if p.weighting == "detached": w = w.detach()
     pairs = (w.detach()[:, None] + memory.weight)/2 if p.form == "intended" else 1.
     mem = circle_loss(student.e, labels, memory.feats, memory.labels(image_labels), p.circle_m, p.circle_gamma, pairs)
     cen = circle_loss(*source, memory.centres, torch.arange(memory.classes, device=labels.device), p.circle_m,
@@ -276,7 +277,8 @@ class UNRN(Method):
     cards = {"unrn": Card("UNRN", "AAAI 2021", "UNRN", "#ccbb44", 13, headline="neck",
                           reimplemented="per-sample weights and the memory's pair weights follow the names in the "
                                         "released code, not what it computes",
-                          variants={"UNRN, no weights": dict(weighting="none")})}
+                          variants={"UNRN, no weights": dict(weighting="none"),
+                                    "UNRN, weights without gradient": dict(weighting="detached")})}
     def __init__(self,
         cfg,         # a resolved configuration
         nets:list,   # one ReIDNet from stage 1
