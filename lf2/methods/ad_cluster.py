@@ -34,7 +34,7 @@ class Params:
     gan_iters:int  = param(None, "iterations of the generator before the first epoch, as many as stage 2 has unless "
                                  "told", source="not stated", low=1)
     keep:float     = param(0., "weight of an image's staying as it is when the generator is asked for its own camera",
-                           source="not stated; StarGAN: none", low=0.)
+                           source="not stated; StarGAN: none", low=0., first=0.)
     gan_lr:float   = param(1e-4, "rate of generator and critic in the game", source="not stated", low=0.)
     every:int      = param(4, "encoder steps to one generator step", "k", "not stated", low=1)
     made:float     = param(0.25, "generated images that join a batch, as a share of it", source="not stated", low=0.,
