@@ -33,8 +33,8 @@ class Params:
                            source="AD-Cluster: a GAN", choices=("gan", "statistics"))
     gan_iters:int  = param(None, "iterations of the generator before the first epoch, as many as stage 2 has unless "
                                  "told", source="not stated", low=1)
-    keep:float     = param(0., "weight of an image's staying as it is when the generator is asked for its own camera",
-                           source="not stated; StarGAN: none", low=0., first=0.)
+    keep:float     = param(5., "weight of an image's staying as it is when the generator is asked for its own camera",
+                           source="not stated; ours", low=0., first=0.)
     gan_lr:float   = param(1e-4, "rate of generator and critic in the game", source="not stated", low=0.)
     every:int      = param(4, "encoder steps to one generator step", "k", "not stated", low=1)
     made:float     = param(0.25, "generated images that join a batch, as a share of it", source="not stated", low=0.,
@@ -75,7 +75,7 @@ class ADCluster(Method):
                       "images are assumed.",
         variants={"AD-Cluster, no generated images": dict(made=0., generator="statistics"),
                   "AD-Cluster, no diversity": dict(beta=0.),
-                  "AD-Cluster, own camera kept": dict(keep=5.),
+                  "AD-Cluster, own camera not kept": dict(keep=0.),
                   "AD-Cluster, camera colours": dict(generator="statistics")})}
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)

@@ -22,6 +22,7 @@ from ..method import Card, Count, Method, check_clusters
 from ..network import VoxelAttention, equip
 from ..pretrain import reid_loss
 from ..processes import share_out
+from ..settle import settle
 
 # %% ../../nbs/methods/43_adtc.ipynb #6858f37f
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class ADTC(Method):
 def features(self:ADTC, x) -> dict:
     "{P0: the pooled, attended map}, (B, C)."
     return {"P0": self.net.pooled(self.net(x))[0]}
+
+@patch
+def prepare(self:ADTC, stage, arrays):
+    "The neck, which stage 1 has given maps without attention, meets attended ones."
+    if self.cfg.attention == "none" or self.net.neck_kind != "bn": return
+    settle(self, lambda x: self.features(x)["P0"], [self.net.neck], arrays["train"], stage)
 
 @patch
 def two_stages(self:ADTC, x, epoch) -> tuple:

@@ -23,6 +23,7 @@ from ..losses import cross_entropy, memory_loss
 from ..method import Card, Method, Start
 from ..parts import keyed_dropout
 from ..processes import gathered, share, world
+from ..settle import settle
 from ..stepping import Optimiser
 from ..translate import CameraColours, CameraTranslator, recipe, translate_cameras
 
@@ -175,6 +176,15 @@ class MemoryMethod(Method):
         self.visited = None                             # (rows, features) between forward and after_step
     @classmethod
     def starts(cls, cfg): return [Start(cfg.arch, cfg.seed, cfg.start == "stage1")]
+    @property
+    def norm(self): return self.embedding.bn            # the batch normalisation through which every row goes
+    def before_norm(self, x):
+        "What it gets: (B, d) of images, float32."
+        maps = self.network(x)
+        with torch.autocast(x.device.type, enabled=False): return self.embedding.fc(self.network.pooled(maps)[0])
+    def head(self, x):
+        "h (B, d) of images, float32."
+        with torch.autocast(x.device.type, enabled=False): return self.norm(self.before_norm(x))
 
 # %% ../../nbs/methods/44_ecn.ipynb #b4387d85
 @patch
@@ -188,7 +198,8 @@ def made_styles(self:MemoryMethod):
 
 @patch
 def prepare(self:MemoryMethod, stage, arrays):
-    "The cameras' colours are measured, or the network between cameras is trained: before the first epoch."
+    "The normalisation meets the images; the cameras' colours are measured, or the network between cameras trained."
+    settle(self, self.before_norm, [self.norm], arrays["train"], stage)
     if self.styles is None: return
     images = torch.from_numpy(np.array(arrays["train"]))
     if self.cfg.styles == "colours": self.styles.load_state_dict(CameraColours(images, self.cameras).state_dict())
@@ -289,12 +300,6 @@ class ECN(MemoryMethod):
         return self
 
 # %% ../../nbs/methods/44_ecn.ipynb #da502f47
-@patch
-def head(self:ECN, images) -> torch.Tensor:
-    "Embedding h (B, d) of images, float32."
-    maps = self.network(images)
-    with torch.autocast(images.device.type, enabled=False): return self.embedding(self.network.pooled(maps)[0])
-
 @patch
 def forward(self:ECN, batches, step) -> dict:
     "cls of a source batch, or inv of a target batch, weighted; in float32."

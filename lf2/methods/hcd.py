@@ -25,6 +25,7 @@ from .dual_refinement import density_labels
 from ..network import equip
 from ..parts import domain_bn, domains, target_network
 from ..processes import gathered, share_out
+from ..settle import settle
 
 # %% ../../nbs/methods/39_hcd.ipynb #143d6a04
 @dataclass(frozen=True)
@@ -326,10 +327,21 @@ class HCD(Method):
 
 # %% ../../nbs/methods/39_hcd.ipynb #e786672e
 @patch
+def pooled(self:HCD, x) -> torch.Tensor:
+    "The map's generalised mean (B, C), float32."
+    return self.net.pooled(self.net(x))[0]
+
+@patch
 def read(self:HCD, x) -> torch.Tensor:
     "b (B, C) behind the neck, float32."
-    maps = self.net(x)
-    with torch.autocast(x.device.type, enabled=False): return self.net.neck(self.net.pooled(maps)[0])
+    with torch.autocast(x.device.type, enabled=False): return self.net.neck(self.pooled(x))
+
+@patch
+def prepare(self:HCD, stage, arrays):
+    "Both domains' necks, which stage 1 has given averages, meet generalised means."
+    if self.net.neck_kind != "bn": return
+    for domain, images in (("target", "train"), ("source", "source")):
+        settle(self, self.pooled, [self.net.neck.of[domain]], arrays[images], stage, domain)
 
 @patch
 @torch.no_grad()

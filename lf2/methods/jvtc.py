@@ -249,12 +249,6 @@ def sampler(self:JVTC, stream, labels, camids):
     return ShuffledSampler(len(labels), batch, ("shuffled", self.cfg.seed, stream))
 
 @patch
-def head(self:JVTC, images) -> torch.Tensor:
-    "Embedding h (B, d) of images, float32."
-    maps = self.network(images)
-    with torch.autocast(images.device.type, enabled=False): return self.embedding(self.network.pooled(maps)[0])
-
-@patch
 def forward(self:JVTC, batches, step) -> dict:
     "cls of a source batch; local and global of a target batch; weighted, in float32."
     ((stream, batch),), cfg = batches.items(), self.cfg

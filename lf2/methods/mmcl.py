@@ -93,15 +93,17 @@ class MMCL(MemoryMethod):
         self.neck, self.source_stream = neck.requires_grad_(True), cfg.joint
         if not cfg.joint: return
         self.classifier = source_classifier(net.channels, known.source.classes, cfg.seed, "mmcl classifier")
+    @property
+    def norm(self): return self.neck
+    def before_norm(self, x): return self.network.pooled(self.network(x))[0]
 
 # %% ../../nbs/methods/45_mmcl.ipynb #2c5e1e16
 @patch
 def forward(self:MMCL, batches, step) -> dict:
     "mmcl of a target batch, cls of a source batch, weighted; in float32."
     ((stream, batch),), cfg = batches.items(), self.cfg
-    maps = self.network(batch.images if stream == "source" else self.look(batch, step))
-    with torch.autocast(maps.device.type, enabled=False):
-        x = self.neck(self.network.pooled(maps)[0])
+    x = self.head(batch.images if stream == "source" else self.look(batch, step))
+    with torch.autocast(x.device.type, enabled=False):
         if stream == "source":
             return dict(cls=(1 - cfg.invariance)*cross_entropy(self.classifier(x), batch.labels, 0.))
         u, rows = unit(x), batch.index.to(x.device)
@@ -127,7 +129,7 @@ def after_step(self:MMCL, step):
 @torch.no_grad()
 def features(self:MMCL, x) -> dict:
     "{P0: u (B, C)}: what a row of memory begins with."
-    return {"P0": unit(self.neck(self.network.pooled(self.network(x))[0]))}
+    return {"P0": unit(self.head(x))}
 
 @patch
 @torch.no_grad()

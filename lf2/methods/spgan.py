@@ -57,6 +57,7 @@ class SPGAN(Method):
                                variants={"SPGAN": dict(lmp=False)})}
     DEPENDS = ("source", "target", "data_seed", "scale", "ids", "pattern", "local_detail", "height", "width", "seed",
                "translate_iters")
+    CONTENTS = "source images", "train images"   # what these splits hold, as a run's parameters tell it
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
         self.network, = nets
@@ -77,7 +78,7 @@ class SPGAN(Method):
     def source_images(cls, stage, arrays):
         "(key, translated images uint8 (N_s, 3, H, W)): trained, gone on with, or found done."
         cfg, sets = stage.cfg, {s: torch.from_numpy(np.array(arrays[s])) for s in ("source", "train")}
-        params = {k: getattr(cfg, k) for k in cls.DEPENDS} | {f"images {s}": len(x) for s, x in sets.items()}
+        params = {k: getattr(cfg, k) for k in cls.DEPENDS} | {k: stage.params.get(k) for k in cls.CONTENTS}
         key = params_hash(params | dict(code=code_hash(["translate"]), precision=stage.precision))
         place = stage.beside(f"translation-{cfg.source}-{cfg.target}-{cfg.seed}-{key}", params)
         net = Translator(cfg.height, cfg.width, recipe((cfg.height, cfg.width)), cfg.seed).to(stage.device)

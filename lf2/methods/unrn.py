@@ -26,6 +26,7 @@ from .mmt import class_means
 from ..network import ReIDNet, equip, full_precision
 from ..parts import beyond, domain_bn, domains, target_network, up_to
 from ..processes import gathered, share_out
+from ..settle import settle
 from ..teacher import make_teacher, update_teacher
 
 # %% ../../nbs/methods/36_unrn.ipynb #c0441ac3
@@ -306,6 +307,13 @@ class UNRN(Method):
     def network(self): return target_network(self.teacher.net)
 
 # %% ../../nbs/methods/36_unrn.ipynb #0e4214b1
+@patch
+def prepare(self:UNRN, stage, arrays):
+    "The new neck of both networks meets both domains' images."
+    for domain, images in (("target", "train"), ("source", "source")):
+        necks = [branch.neck3.of[domain] for branch in (self.student, self.teacher)]
+        settle(self, lambda x: self.student(x)[2], necks, arrays[images], stage, domain)
+
 @patch
 @torch.no_grad()
 def features(self:UNRN, x) -> dict:
