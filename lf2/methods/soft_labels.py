@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Params', 'SoftMMT']
 
-# %% ../../nbs/methods/33a_soft_labels.ipynb #e4bf9338
+# %% ../../nbs/methods/33a_soft_labels.ipynb #f7ea5ab8
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +14,13 @@ from ..config import param
 from ..features import unit
 from ..losses import soft_cross_entropy
 from ..method import Card
-from . import mmt
+from .mmt import MMT, class_means, others
+from .mmt import Params as MMTParams
 from ..teacher import update_teacher
 
-# %% ../../nbs/methods/33a_soft_labels.ipynb #32bbd98c
+# %% ../../nbs/methods/33a_soft_labels.ipynb #861eca3b
 @dataclass(frozen=True)
-class Params(mmt.Params):
+class Params(MMTParams):
     "What MMT adds to the core's parameters, and three switches."
     temperature:float = param(1., "of the soft classes: both logits are divided by it", "T", "MMT: 1", low=0.01,
                               high=100.)
@@ -28,7 +29,7 @@ class Params(mmt.Params):
     teacher_bn:str = param("own", "BN of the teachers in training: by their batch, or by the students' averaged "
                            "statistics", source="MMT: own", choices=("own", "average"))
 
-class SoftMMT(mmt.MMT):
+class SoftMMT(MMT):
     "MMT whose soft classes have a temperature; its variants leave out one kind of soft label."
     Params = Params
     cards = {"mmt-soft": Card("MMT, soft labels apart", colour="#4477aa", order=96, needs=("M",), headline="net1",
@@ -45,7 +46,7 @@ class SoftMMT(mmt.MMT):
     def terms(self, students, teachers, labels) -> dict:
         "MMT's, with the temperature in the soft cross entropy."
         found, T = super().terms(students, teachers, labels), self.cfg.temperature
-        for j, ((_, z), voices) in enumerate(zip(students, mmt.others(teachers), strict=True), 1):
+        for j, ((_, z), voices) in enumerate(zip(students, others(teachers), strict=True), 1):
             found[f"soft cls {j}"] = self.cfg.soft_ce*sum(w*soft_cross_entropy(z/T, z_t/T) for w, _, z_t in voices)
         return found
     def refine(self, feats) -> dict:
@@ -59,7 +60,7 @@ class SoftMMT(mmt.MMT):
         whole = self.clusterings(labels)["P0"]
         self.classes.value = int(whole.max()) + 1
         for own, *branches in zip(feats["P0"].chunk(self.views, 1), self.students, self.teachers, strict=True):
-            for b in branches: b.classifier.weight.copy_(mmt.class_means(own, whole, len(b.classifier.weight)))
+            for b in branches: b.classifier.weight.copy_(class_means(own, whole, len(b.classifier.weight)))
     def after_step(self, step):
         "The teachers follow their students, and their BN statistics where these are no longer their own."
         for teacher, student in zip(self.teachers, self.students, strict=True):
