@@ -30,7 +30,7 @@ class Params(MMTParams):
                            "statistics", source="MMT: own", choices=("own", "average"))
 
 class SoftMMT(MMT):
-    "MMT whose soft classes have a temperature; its variants leave out one kind of soft label."
+    "MMT with switches on its soft classes and on who gives them; its variants change one thing each."
     Params = Params
     cards = {"mmt-soft": Card("MMT, soft labels apart", colour="#4477aa", order=96, needs=("M",), headline="net1",
                               competes=False,
