@@ -64,7 +64,7 @@ bench: env ## every stage timed beside a plain reference and its floor: nbs/pape
 test: env ## every notebook, one real papermill run, ruff, and the checks of tools/test.py
 	@.venv/bin/python tools/test.py
 
-soak: env ## the long checks: dozens of kills in all phases, 200 epochs; and what compares numbers, under nine kinds of arithmetic (an hour)
+soak: env ## the long checks: dozens of kills in all phases, 200 epochs; and what compares numbers, under four kinds of arithmetic (an hour)
 	@.venv/bin/python tools/test.py --soak
 
 lab: env ## JupyterLab in this folder; a notebook is saved in the form in which it is committed
