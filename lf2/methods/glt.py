@@ -26,8 +26,8 @@ from ..teacher import make_teacher, update_teacher
 @dataclass(frozen=True)
 class Params:
     "What GLT adds to the core's parameters."
-    omega:float   = param(0.999, "momentum of the teacher, after a warm-up", r"\omega", "GLT: 0.999", low=0.,
-                          high=0.999999)
+    omega:float   = param(None, "momentum of the teacher, after a warm-up", r"\omega",
+                          "GLT: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
     groups:int    = param(3, "sets of labels, each with a head", "L", "GLT: 3", low=1, high=9)
     spacing:float = param(1/7, "difference between the sizes of two groups, as a share of M",
                           source="GLT's script: 600, 700, 800", low=0., high=0.2)

@@ -30,8 +30,8 @@ from ..teacher import make_teacher, update_teacher
 @dataclass(frozen=True)
 class MutualParams:
     "What mutual teaching adds to the core's parameters, whatever the number of networks."
-    omega:float   = param(0.999, "momentum of the teachers, after a warm-up", r"\alpha", "MMT: 0.999", low=0.,
-                          high=0.999999)
+    omega:float   = param(None, "momentum of the teachers, after a warm-up", r"\alpha",
+                          "MMT: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
     soft_ce:float = param(0.5, "share of the soft label in the cross entropy; the hard one has the rest", r"\mu_{ce}",
                           "MMT: 0.5", low=0., high=1.)
     soft_tri:float= param(0.8, "share of the soft label in the triplet loss; the hard one has the rest", r"\mu_{tri}",

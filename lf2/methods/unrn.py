@@ -33,8 +33,8 @@ from ..teacher import make_teacher, update_teacher
 @dataclass(frozen=True)
 class Params:
     "What UNRN adds to the core's parameters."
-    omega:float   = param(0.999, "momentum of the teacher, after a warm-up", r"\omega", "UNRN: 0.999", low=0.,
-                          high=0.999999)
+    omega:float   = param(None, "momentum of the teacher, after a warm-up", r"\omega",
+                          "UNRN: 0.999; short runs: the rule of lf2.config", low=0., high=0.999999)
     clustering:str= param("dbscan", "how pseudo labels are made", source="UNRN: DBSCAN", choices=("dbscan", "kmeans"))
     eps:float     = param(0.6, "DBSCAN's radius in Jaccard distance", r"\varepsilon", "UNRN's code: 0.6", low=0.01,
                           high=0.99)
