@@ -250,6 +250,8 @@ def check_run(
     if not (cfg := told("run", "configure", {k: v for k, v in given.items() if k not in own})): return
     if name == "run_adapt" and (cfg.source, cfg.source_root) == (cfg.target, cfg.target_root):
         raise ConfigError(f"source and target are both {cfg.source!r}: choose two camera networks.")
+    if stride := 8 if cfg.arch == "small" else 16*cfg.arch.startswith("resnet"):
+        told("network", "stripes", SimpleNamespace(shape=(0, 0, -(-cfg.height//stride))), getattr(cfg, "K", 1))
     check_machine(cfg)
 
 def check_plan(

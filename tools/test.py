@@ -40,7 +40,8 @@ from nbdev.test import test_nb
 fn = Path(sys.argv[1])
 if sys.argv[3:]: # what precision="auto" finds
     import torch
-    torch.cpu._is_avx512_bf16_supported = torch.cpu._is_amx_tile_supported = lambda: sys.argv[3] == "bf16"
+    has_bf16 = sys.argv[3] == "bf16" # now: a cell may have arguments of its own
+    torch.cpu._is_avx512_bf16_supported = torch.cpu._is_amx_tile_supported = lambda: has_bf16
 cfg = get_config(path=fn.parent)
 sys.exit(not test_nb(fn, skip_flags=cfg.tst_flags.split()*(sys.argv[2] == "quick"), basepath=cfg.config_path)[0])
 """
