@@ -319,7 +319,8 @@ ALSO = ("check_parity", "check_processes", "check_processes_runs", "check_determ
 ARITHMETIC = {  # name → environment, and what precision="auto" finds
     "plain": (dict(ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="AVX2", MKL_CBWR="COMPATIBLE"), "fp32"),
     "AVX2": (dict(ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2", MKL_ENABLE_INSTRUCTIONS="AVX2"), "bf16"),
-    "AVX-512, two threads": (dict(ONEDNN_MAX_CPU_ISA="AVX512_CORE", OMP_NUM_THREADS=2, MKL_NUM_THREADS=2), "fp32"),
+    "AVX-512, two threads": (dict(ONEDNN_MAX_CPU_ISA="AVX512_CORE", OMP_NUM_THREADS=2, MKL_NUM_THREADS=2,
+                                  OMP_WAIT_POLICY="PASSIVE"), "fp32"),
     "bf16": ({}, "bf16")}
 
 
