@@ -35,8 +35,8 @@ def make_parameters(
     flags:str # the environment's MAKEFLAGS
 ) -> dict:
     "name → value of what was given on make's command line, PYTHON apart, which is for `make env`."
-    _, _, given = f" {flags}".partition(" -- ")
-    words = re.findall(r"(?:\\.|[^\\ \t\n])+", given)
+    _, *given = f" {flags}".split(" -- ")
+    words = re.findall(r"(?:\\.|[^\\ \t\n])+", given[-1] if given else "")
     found = parameters(re.sub(r"\\(.)", r"\1", w).replace("$$", "$") for w in words)
     return {k: v for k, v in found.items() if k != "PYTHON"}
 
