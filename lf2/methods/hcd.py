@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Params', 'mutual', 'normalised', 'spread_from', 'arriving', 'edges', 'point_scores', 'group_means', 'nearest_of_each',
            'group_scores', 'density_peaks', 'follow_peaks', 'split_group', 'take_out', 'ends_of_chains', 'joined',
-           'merge_pairs', 'split_subs', 'split_clusters', 'relabel', 'write_rows', 'ClusterSampler', 'HCD',
-           'oracle_values', 'oracle_peaks', 'oracle_memory']
+           'merge_pairs', 'split_subs', 'split_clusters', 'relabel', 'write_rows', 'ClusterSampler', 'sampler_of_few',
+           'HCD', 'oracle_values', 'oracle_peaks', 'oracle_memory']
 
 # %% ../../nbs/methods/39_hcd.ipynb #7783ff39
 from dataclasses import dataclass
@@ -293,6 +293,14 @@ class ClusterSampler:
                 rows = np.concatenate([rows, self.of(self.members[c], gen)])
                 if len(rows) >= self.size: break
         return torch.from_numpy(rows[:self.size])
+
+def sampler_of_few(
+    labels, camids, # (N,) each, labels −1 unused
+    cfg             # batch, instances
+) -> ClusterSampler|None:
+    "Where clusters are too few to fill a batch: one in which they come again. Else None."
+    few = labels.max() + 1 < cfg.batch//cfg.instances
+    return ClusterSampler(labels, camids, cfg.batch, cfg.instances) if few else None
 
 # %% ../../nbs/methods/39_hcd.ipynb #5a3161c9
 class HCD(Method):

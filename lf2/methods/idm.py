@@ -21,7 +21,7 @@ from ..features import unit
 from ..losses import batch_hard_triplet, cross_entropy, distance, mean_of, weighted_cross_entropy
 from ..method import Card, Count, Method, Start
 from .dual_refinement import density_labels
-from .hcd import ClusterSampler
+from .hcd import sampler_of_few
 from ..network import full_precision, gap
 from ..parts import beyond, domain_bn, domains, target_network, up_to
 from ..processes import gathered, share_out
@@ -160,9 +160,7 @@ class IDM(Method):
     def rate(self, epoch): return 0.1**sum(epoch >= self.cfg.epochs*part for part in (2/5, 4/5))
     def sampler(self, stream, labels, camids):
         "Fours of each class; clusters that are too few for a batch come again."
-        few = labels.max() + 1 < self.cfg.batch//self.cfg.instances
-        return ClusterSampler(labels, camids, self.cfg.batch, self.cfg.instances) if few else super().sampler(stream,
-            labels, camids)
+        return sampler_of_few(labels, camids, self.cfg) or super().sampler(stream, labels, camids)
 
 # %% ../../nbs/methods/40_idm.ipynb #8490e017
 @patch

@@ -22,6 +22,7 @@ from ..config import RULES, RunError, keyed_seed, param
 from ..features import unit
 from ..losses import circle_loss, distance, hardest, kl_divergence
 from ..method import Card, Method, check_clusters
+from .hcd import sampler_of_few
 from .mmt import class_means
 from ..network import ReIDNet, equip, full_precision
 from ..parts import beyond, domain_bn, domains, target_network, up_to
@@ -353,6 +354,11 @@ def label(self:UNRN, feats, epoch) -> dict:
     moved = torch.from_numpy(np.where(labels >= 0, labels + self.S, -1))
     self.labels.copy_(moved); self.rows.fill_(int(moved.max()) + 1); self.memory.forget()
     return {"P0": labels}
+
+@patch
+def sampler(self:UNRN, stream, labels, camids):
+    "Fours of each class; clusters that are too few for a batch come again."
+    return sampler_of_few(labels, camids, self.cfg) or super(UNRN, self).sampler(stream, labels, camids)
 
 @patch
 def cluster(self:UNRN, x, epoch) -> np.ndarray:
