@@ -16,7 +16,7 @@ from ..clustering import kmeans, kmeans_seed
 from ..config import RunError, keyed_seed, param
 from ..features import unit
 from ..losses import cross_entropy, sinkhorn, softmax_triplet, whole_anchors
-from ..method import Card, Method
+from ..method import Card, Method, check_clusters
 from .mmt import Branch, class_means
 from ..parts import keyed_dropout
 from ..processes import share_out
@@ -133,10 +133,11 @@ class GLT(Method):
         self.register_buffer("moved", torch.zeros(cfg.groups))   # share of labels that the last transfer changed
     @classmethod
     def check(cls, cfg, known):
-        "The largest group must not exceed the images."
+        "The largest group must not exceed the images, and the one that batches are drawn by must fill a batch."
         if (most := max(group_sizes(cfg.M, cfg.groups, cfg.spacing))) > known.n_images:
             raise RunError(f"M = {cfg.M} makes a group of {most} clusters, more than the {known.n_images} target "
                            "images: choose a smaller M.")
+        check_clusters(cfg, known)
     @property
     def network(self): return self.teacher.net
     @property

@@ -18,7 +18,7 @@ from ..features import unit
 from ..losses import cross_entropy, soft_cross_entropy, soft_triplet
 from ..method import Card, Start
 from .mmt import MutualParams, MutualTeaching, mutual_terms, oracle_hard, oracle_heads, oracle_total, others
-from ..network import equip
+from ..network import build_backbone, equip
 from ..processes import share_out
 
 # %% ../../nbs/methods/34_meb_net.ipynb #fa2117fd
@@ -74,6 +74,8 @@ class MEBNet(MutualTeaching):
         if cfg.archs and cfg.archs.count(",") != 2:
             raise RunError(f"archs = {cfg.archs!r} names {cfg.archs.count(',') + 1} of three experts: give three "
                            "backbones, separated by commas.")
+        if cfg.archs:
+            for arch in {s.arch for s in cls.starts(cfg)}: build_backbone(arch)    # a name that is unknown is its error
     @classmethod
     def starts(cls, cfg):
         "One network for each architecture of `archs`, or three seeds of the run's."

@@ -46,7 +46,8 @@ class Params(MutualParams):
                             "MMT: 0.0016", low=1e-6, high=1.)
     min_samples:int = param(4, "images within ε, itself included, that make a core", source="MMT: 4", low=1)
     k1:int          = param(None, "neighbours that encode an image in the Jaccard distance", "k_1",
-                            "MMT: 30; a share of it where `scale` keeps a share of the images", low=2)
+                            "OpenUnReID: 30, MMT's first code: 20; a share of it where `scale` keeps a share "
+                            "of the images", low=2)
     k2:int          = param(None, "neighbours averaged in its query expansion", "k_2", "MMT: 6; likewise", low=1)
     triplet_grad:str= param("both", "which ends of a soft triplet's distances learn",
                             source="MMT: both; OpenUnReID: anchors", choices=("both", "anchors"))
@@ -192,6 +193,10 @@ class MMT(MutualTeaching):
     def __init__(self, cfg, nets, known):
         super().__init__(cfg, nets, known)
         self.register_buffer("eps", torch.tensor(0.))              # DBSCAN's radius, 0 until the first epoch has set it
+    def refine(self, feats) -> dict:
+        "As all mutual teachers; with DBSCAN of unit length, as are then the means that fill the classifiers."
+        whole = super().refine(feats)
+        return {k: unit(x) for k, x in whole.items()} if self.cfg.clustering == "dbscan" else whole
     def terms(self, students, teachers, labels) -> dict:
         "As all mutual teachers; OpenUnReID's two forms as switches."
         cfg, rows = self.cfg, len(self.students[0].classifier.weight) if self.cfg.smoothing_over == "all" else None
@@ -208,11 +213,11 @@ def label(self:MMT, feats, epoch) -> dict:
 
 @patch
 def cluster(self:MMT, x, epoch) -> tuple:
-    "Pseudo labels (N,) of the averaged features (N, C), and DBSCAN's ε."
+    "Pseudo labels (N,) of what `refine` gave (N, C), and DBSCAN's ε."
     cfg = self.cfg
     if cfg.clustering == "kmeans":
         return kmeans(x, cfg.M, seed=kmeans_seed(cfg.seed, "kmeans", epoch, "P0")).labels, 0.
-    D = jaccard_distance(unit(x), cfg.k1, cfg.k2, sparse=True)
+    D = jaccard_distance(x, cfg.k1, cfg.k2, sparse=True)
     eps = self.eps.item() or mean_of_smallest(D, np.zeros(len(x), np.float32), cfg.rho, 0.)
     labels = dbscan(D, eps, cfg.min_samples)
     if labels.max() < 0:

@@ -97,6 +97,14 @@ class P2LR(MutualTeaching):
     "MMT's networks, averaged teachers, and the surest labels first."
     Params, views = Params, 2
     profiles = {"paper": dict(rounding="nearest"), "released": dict(rounding="floor")}
+    @classmethod
+    def check(cls, cfg, known):
+        "M clusters must fill a batch, and so must the images of the first epoch, two of a cluster."
+        super().check(cfg, known)
+        used, needed = round(cfg.p0*known.n_images), cfg.batch//cfg.instances
+        if used < 2*needed:
+            raise RunError(f"p0 = {cfg.p0} lets {used} of {known.n_images} images into the first epoch, but a batch "
+                           f"needs two of each of {needed} clusters: raise p0, or lower batch.")
     cards = {"p2lr": Card("P²LR", "AAAI 2022", "P²LR", "#228833", 16, needs=("M",), headline="net1",
                           variants={"P²LR, all labels": dict(p0=1.)})}
     def __init__(self, cfg, nets, known):
