@@ -171,7 +171,7 @@ class MemoryMethod(Method):
         self.network.neck, self.network.neck_kind = nn.Identity(), "none"
         self.network.experts.requires_grad_(False)
         self.register_buffer("memory", torch.zeros(known.n_images, width))
-        self.cameras = np.unique(known.camids, return_inverse=True)[1]
+        self.camera_names, self.cameras = np.unique(known.camids, return_inverse=True)
         self.styles = self.made_styles()
         self.visited = None                             # (rows, features) between forward and after_step
     @classmethod
@@ -194,7 +194,7 @@ def made_styles(self:MemoryMethod):
     if cfg.styles == "none" or len(cameras) < 2: return None
     black = torch.zeros(2*len(cameras), 3, 1, 1, dtype=torch.uint8)
     if cfg.styles == "colours": return CameraColours(black, np.repeat(cameras, 2))
-    return CameraTranslator(cameras, recipe((cfg.height, cfg.width)), cfg.seed).requires_grad_(False)
+    return CameraTranslator(cameras, recipe((cfg.height, cfg.width)), cfg.seed, keep=5.).requires_grad_(False)
 
 @patch
 def prepare(self:MemoryMethod, stage, arrays):

@@ -334,6 +334,14 @@ def embed(self:JVTC, x) -> dict:
     return {"global": f, "embedding": unit(self.embedding(f))}
 
 @patch
+def places(self:JVTC, camids) -> np.ndarray:
+    "Rows of S (N,) of cameras by name; one that the training set has not is a RunError."
+    names, camids = self.camera_names, np.asarray(camids)
+    if len(new := np.setdiff1d(camids, names)):
+        raise RunError(f"the test set has camera {new[0]}, which the training set has not: use times=false.")
+    return np.searchsorted(names, camids)
+
+@patch
 @torch.no_grad()
 def rank(self:JVTC, query, gallery) -> dict:
     "{joint: (Q, G) distances}: looks and times; {} without times=true. A test image without a time is a RunError."
@@ -341,9 +349,7 @@ def rank(self:JVTC, query, gallery) -> dict:
     if any(s.times is None or (np.asarray(s.times) < 0).any() for s in (query, gallery)):
         raise RunError("times = True needs the frame number of every query and gallery image: use times=false.")
     S, f, g = self.S.cpu(), *(unit(s.feats["embedding"]).cpu() for s in (query, gallery))
-    (c, t), (cg, tg) = ((torch.as_tensor(s.camids), torch.as_tensor(s.times)) for s in (query, gallery))
-    known_cameras = max(int(c.max()), int(cg.max())) < len(S)
-    if not known_cameras: raise RunError("the test set has cameras that the training set has not: use times=false.")
+    (c, t), (cg, tg) = ((torch.as_tensor(self.places(s.camids)), torch.as_tensor(s.times)) for s in (query, gallery))
     out, n = torch.empty(len(f), len(g)), max(1, 2**22//len(g))
     for s in range(0, len(f), n):
         part = slice(s, s + n)

@@ -39,11 +39,17 @@ class Params:
     triplet_weight:float=param(10., "weight of the source's triplet loss", source="released code: 10", low=0.)
     adversarial:float=param(1., "weight of fooling the critics; 0: there are none", source="PDA-Net: 1", low=0.)
     mmd:float    = param(1., "weight of the distance between source and target features", source="PDA-Net: 1", low=0.)
+    mmd_step:str = param("sum", "that distance is a term of the sum, or has a step of its own", first="sum",
+                         source="ours: sum; released code: own", choices=("sum", "own"))
+    fixed:float  = param(0., "share of the run in which generators and critics learn alone", first=0., low=0., high=0.9,
+                         source="ours: 0; released code: a run of 100 epochs before this one")
+    target_pixels:str=param("encoder", "whether the target's pixels teach the encoder, or its generator alone",
+                            first="encoder", source="released code: encoder", choices=("encoder", "generator"))
     channels:int = param(0, "of the first layers that are made; 0: 64 from 128 rows on, else 16", source="PDA-Net: 64",
                          low=0)
     drop:float   = param(0.2, "chance of dropout in generators", source="released code: 0.2", low=0., high=0.9)
     pose_sigma:float=param(5., "deviation of a point's spot, at a height of 256", source="released code: 5", low=0.1)
-    critic_lr:float=param(1e-3, "SGD's rate of the critics", source="released code: 0.001", low=0.)
+    critic_lr:float=param(1e-3, "SGD's rate of the critics", source="released code: 0.001", low=1e-9)
     pixels:str   = param(None, "what is made: images in [−1, 1], or normalised ones", source="released code: released",
                          choices=("unit", "released"))
 
@@ -235,10 +241,16 @@ class PDANet(Method):
         halvings(cfg.height, cfg.width)
         if cfg.batch % (4*cfg.processes):
             raise RunError(f"batch = {cfg.batch} is no multiple of 4 images for each of {cfg.processes} processes.")
+        if cfg.fixed and not (cfg.reconstruction or cfg.adversarial):
+            raise RunError(f"fixed = {cfg.fixed} lets generators learn alone, but reconstruction and adversarial are "
+                           "0: set one of them, or fixed=0.")
         for name, of in ((cfg.target, known), (cfg.source, known.source)):
-            if of is not None and (of.poses is None or np.isnan(of.poses).all()):
-                raise RunError(f"PDA-Net needs the 18 key points of every training image, {name} has none: estimate "
-                               "them with any pose estimator, in OpenPose's order, and give the file as poses=FILE.")
+            if of is None: continue
+            without = 1. if of.poses is None else np.isnan(of.poses).all((1, 2)).mean()
+            if without > 0.1:
+                raise RunError(f"PDA-Net needs the 18 key points of every training image, and {without:.0%} of those "
+                               f"of {name} have none: estimate them with any pose estimator, in OpenPose's order, and "
+                               "give them as poses=FILE, one line `path row column row column …` an image.")
     def train(self, mode=True):
         super().train(mode)
         for net in (self.network, *self.judges.values()): net.eval()     # statistics of stage 1; of new heads 0 and 1
@@ -327,22 +339,38 @@ def sampler(self:PDANet, stream, labels, camids):
 # %% ../../nbs/methods/48_pda_net.ipynb #712dd56c
 @patch
 def forward(self:PDANet, batches, step) -> dict:
-    "The critics' terms or all others, as `turn` says; both domains at once."
+    "The critics' terms, the domains' distance or all others, as `turn` says; both domains at once."
     scenes = {name: self.scene(name, batch, step) for name, batch in batches.items()}
     if self.turn == "critics": return self.critic_terms(scenes, step)
-    a = {name: self.encode(s.images) for name, s in scenes.items()}
-    terms = {}
-    for name, s in scenes.items(): terms |= self.made_terms(name, s, a[name], step)
-    with torch.autocast(s.images.device.type, enabled=False): return terms | self.source_terms(scenes["source"], a)
+    alone = self.alone(step)
+    with torch.set_grad_enabled(not alone): a = {name: self.encode(s.images) for name, s in scenes.items()}
+    terms, still = {}, self.cfg.target_pixels == "generator"
+    if self.turn == "nets":
+        for name, s in scenes.items():
+            terms |= self.made_terms(name, s, a[name].detach() if still and name == "P0" else a[name], step)
+    if alone: return terms
+    with torch.autocast(a["P0"].device.type, enabled=False):
+        if self.turn == "mmd": return self.mmd_term(a)
+        return terms | self.source_terms(scenes["source"], a)
+
+@patch
+def alone(self:PDANet, step) -> bool:
+    "Do generators and critics learn alone in this iteration?"
+    return step < self.cfg.fixed*self.cfg.epochs*self.cfg.iters
+
+@patch
+def mmd_term(self:PDANet, a) -> dict:
+    "{mmd: weighted distance of both domains' features}."
+    return dict(mmd=self.cfg.mmd*discrepancy(gathered(a["source"]), gathered(a["P0"])))
 
 @patch
 def source_terms(self:PDANet, s, a) -> dict:
-    "{term: weighted loss}: MMD of both domains; pairs and triplets of the source."
+    "{term: weighted loss}: MMD of both domains, unless it has its own step; pairs and triplets of the source."
     cfg, (one, other) = self.cfg, (x.unflatten(0, (-1, 2)).unbind(1) for x in (a["source"], s.labels))
     pairs = self.head(*one)
-    return dict(mmd=cfg.mmd*discrepancy(gathered(a["source"]), gathered(a["P0"])),
-                verify=cfg.verification*cross_entropy(pairs, (other[0] == other[1]).long(), 0.),
-                tri=cfg.triplet_weight*batch_hard_triplet(a["source"], s.labels, cfg.m))
+    shared = self.mmd_term(a) if cfg.mmd_step == "sum" else {}
+    return shared | dict(verify=cfg.verification*cross_entropy(pairs, (other[0] == other[1]).long(), 0.),
+                         tri=cfg.triplet_weight*batch_hard_triplet(a["source"], s.labels, cfg.m))
 
 # %% ../../nbs/methods/48_pda_net.ipynb #85c61490
 @patch
@@ -380,17 +408,20 @@ def critic_terms(self:PDANet, scenes, step) -> dict:
 # %% ../../nbs/methods/48_pda_net.ipynb #018b96f2
 @patch
 def optimisers(self:PDANet) -> dict:
-    "SGD for critics; Adam for encoder, head and generators."
-    nets = [p for m in (self.network, self.head, self.generators) for p in m.parameters() if p.requires_grad]
-    if not self.cfg.adversarial: return dict(nets=Optimiser(nets, betas=(0.5, 0.999)))
-    critics = [p for m in (self.judges, self.pose_critic) for p in m.parameters() if p.requires_grad]
-    return dict(critics=Optimiser(critics, "sgd", lr=self.cfg.critic_lr, momentum=0.9, weight_decay=1e-4),
-                nets=Optimiser(nets, betas=(0.5, 0.999)))
+    "SGD for critics; Adam for encoder, head and generators, and one more for the encoder where MMD has its own step."
+    def learning(*modules): return [p for m in modules for p in m.parameters() if p.requires_grad]
+    betas, found = (0.5, 0.999), {}
+    if self.cfg.mmd_step == "own": found["mmd"] = Optimiser(learning(self.network), betas=betas)
+    if self.cfg.adversarial:
+        found["critics"] = Optimiser(learning(self.judges, self.pose_critic), "sgd", lr=self.cfg.critic_lr,
+                                     momentum=0.9, weight_decay=1e-4)
+    return found | dict(nets=Optimiser(learning(self.network, self.head, self.generators), betas=betas))
 
 @patch
 def turns(self:PDANet, step) -> list:
-    "Critics first, where there are any."
-    return ["critics", "nets"] if self.cfg.adversarial else ["nets"]
+    "MMD first, where it has a step of its own; then the critics, where there are any."
+    own, critics = self.cfg.mmd_step == "own" and not self.alone(step), self.cfg.adversarial > 0
+    return ["mmd"]*own + ["critics"]*critics + ["nets"]
 
 @patch
 def rate(self:PDANet, epoch) -> float:
