@@ -24,6 +24,7 @@ from .mmt import MutualParams, MutualTeaching, class_means, mutual_terms, others
 from ..network import Gated, equip, open_gates
 from ..parts import DomainBN, domain_bn, domains, target_network
 from ..processes import average, share_out
+from ..settle import settle
 from ..teacher import make_teacher
 
 # %% ../../nbs/methods/41_rdsbn_mdif.ipynb #558610fc
@@ -93,13 +94,16 @@ class Fused(nn.Module):
         self.bn = DomainBN(bn, ("target", "source"))
         self.heads = nn.ModuleList(nn.Linear(net.channels, rows, bias=False) for _ in "AB")
         for head in self.heads: nn.init.zeros_(head.weight)                # labels come with class means
-    def forward(self, x, sizes=None):
-        "Images → x, what head A reads, what head B reads: (B, C) each, float32; `sizes` of both domains in training."
+    def fused(self, x, sizes=None):
+        "Images → x and x_B: (B, C) each, float32; `sizes` of both domains in training."
         maps = self.net(x)
         with torch.autocast(x.device.type, enabled=False):
             f = self.net.pooled(maps)[0]
-            fused = f if self.graph is None else self.graph(f, sizes if self.training else self.degree)
-            return f, self.net.neck(f), self.bn(fused)
+            return f, f if self.graph is None else self.graph(f, sizes if self.training else self.degree)
+    def forward(self, x, sizes=None):
+        "Images → x, what head A reads, what head B reads: (B, C) each, float32."
+        f, fused = self.fused(x, sizes)
+        with torch.autocast(x.device.type, enabled=False): return f, self.net.neck(f), self.bn(fused)
 
 class RDSBN(MutualTeaching):
     "Two students and their averages on source and target together."
@@ -124,6 +128,14 @@ class RDSBN(MutualTeaching):
     def network(self): return target_network(self.teachers[0].net)
 
 # %% ../../nbs/methods/41_rdsbn_mdif.ipynb #55485687
+@patch
+def prepare(self:RDSBN, stage, arrays):
+    "The normalisations of the fused features meet both domains' images."
+    for student, teacher in zip(self.students, self.teachers, strict=True):
+        for domain, images in (("target", "train"), ("source", "source")):
+            norms = [branch.bn.of[domain] for branch in (student, teacher)]
+            settle(self, lambda x, s=student: s.fused(x)[1], norms, arrays[images], stage, domain)
+
 @patch
 @torch.no_grad()
 def features(self:RDSBN, x) -> dict:
