@@ -39,10 +39,10 @@ class Params:
     triplet_weight:float=param(10., "weight of the source's triplet loss", source="released code: 10", low=0.)
     adversarial:float=param(1., "weight of fooling the critics; 0: there are none", source="PDA-Net: 1", low=0.)
     mmd:float    = param(1., "weight of the distance between source and target features", source="PDA-Net: 1", low=0.)
-    mmd_step:str = param("sum", "that distance is a term of the sum, or has a step of its own", first="sum",
-                         source="ours: sum; released code: own", choices=("sum", "own"))
-    fixed:float  = param(0., "share of the run in which generators and critics learn alone", first=0., low=0., high=0.9,
-                         source="ours: 0; released code: a run of 100 epochs before this one")
+    mmd_step:str = param("own", "that distance has a step of its own, or is a term of the sum", first="sum",
+                         source="released code: own", choices=("own", "sum"))
+    fixed:float  = param(0.5, "share of the run in which generators and critics learn alone", first=0., low=0.,
+                         high=0.9, source="released code: 100 epochs, then 75 for all")
     target_pixels:str=param("encoder", "whether the target's pixels teach the encoder, or its generator alone",
                             first="encoder", source="released code: encoder", choices=("encoder", "generator"))
     channels:int = param(0, "of the first layers that are made; 0: 64 from 128 rows on, else 16", source="PDA-Net: 64",
@@ -149,9 +149,9 @@ class Pose2Image(nn.Module):
             self.last = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(ups[-1], 3, 4, 2, 1), nn.Tanh())
     def forward(self, a, maps, noise, step):
         x = self.first(torch.cat([a[:, :, None, None], self.pose(maps), noise[:, :, None, None]], 1))
-        for i, up in enumerate(self.ups):
-            x = up(keyed_dropout(x, self.drop, *self.key, step, i) if self.training else x)
-        return self.last(x).float()
+        for i, layer in enumerate((*self.ups, self.last)):
+            x = layer(keyed_dropout(x, self.drop, *self.key, step, i) if self.training else x)
+        return x.float()
 
 # %% ../../nbs/methods/48_pda_net.ipynb #3ef88612
 class PoseCritic(nn.Module):
@@ -221,7 +221,7 @@ class PDANet(Method):
     cards = {"pda-net": Card("PDA-Net", venue="ICCV 2019", reported="PDA-Net", colour="#6baed6", order=21,
                              needs=("poses",), headline="global",
                              reimplemented="Released loaders are blank or read target identities; pairs are assumed.",
-                             variants={"PDA-Net, no poses made": dict(reconstruction=0., adversarial=0.)})}
+                             variants={"PDA-Net, no poses made": dict(reconstruction=0., adversarial=0., fixed=0.)})}
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
         self.network, = nets
@@ -293,21 +293,26 @@ def mirrored(
     return flipped
 
 @patch
+def encoded(self:PDANet, name, batch) -> tuple:
+    "Images and labels to be encoded: all of the target, of each seven of the source the first four."
+    if name != "source": return batch.images, batch.labels
+    return tuple(x.unflatten(0, (-1, 7))[:, :4].flatten(0, 1) for x in (batch.images, batch.labels))
+
+@patch
 def scene(self:PDANet, name, batch, step) -> Scene:
     "A batch as it is encoded and aimed at."
-    cfg, images, labels, raw, points = self.cfg, batch.images, batch.labels, batch.raw, getattr(self, f"poses_{name}")
+    cfg, raw, points, (images, labels) = self.cfg, batch.raw, getattr(self, f"poses_{name}"), self.encoded(name, batch)
     gen = generator(cfg.seed, "target", 0, step, f"aims {name}")
     points = points[batch.index.to(points.device)]*points.new_tensor([cfg.height, cfg.width])
     def drawn(draws): return draws[share(len(draws))].to(raw.device)
     if name == "source":
-        (images, labels), (raw, points) = (tuple(x.unflatten(0, (-1, 7))[:, c] for x in pair) for pair, c in
-                                           (((images, labels), [0, 1, 2, 3]), ((raw, points), [4, 5, 6])))
+        raw, points = (x.unflatten(0, (-1, 7))[:, 4:] for x in (raw, points))
         turn = drawn(torch.rand(len(raw)*world(), 3, generator=gen) < 0.5).flatten()
         raw, points = raw.flatten(0, 1), points.flatten(0, 1)
         raw = torch.where(turn[:, None, None, None], raw.flip(3), raw)
         points = torch.where(turn[:, None, None], mirrored(points, cfg.width), points)
-        of = (3*torch.arange(len(images))[:, None] + torch.tensor([0, 0, 1, 2])).flatten().to(raw.device)
-        raw, points, images, labels = raw[of], points[of], images.flatten(0, 1), labels.flatten(0, 1)
+        of = (3*torch.arange(len(raw)//3)[:, None] + torch.tensor([0, 0, 1, 2])).flatten().to(raw.device)
+        raw, points = raw[of], points[of]
     n, each = len(raw), 2 if name == "source" else 1
     noise = drawn(torch.randn(n//each*world(), self.generators[name].noise, generator=gen)).repeat_interleave(each, 0)
     maps = pose_maps(points, cfg.height, cfg.width, cfg.pose_sigma*cfg.height/256)
@@ -340,18 +345,17 @@ def sampler(self:PDANet, stream, labels, camids):
 @patch
 def forward(self:PDANet, batches, step) -> dict:
     "The critics' terms, the domains' distance or all others, as `turn` says; both domains at once."
+    if self.turn == "mmd":
+        return self.mmd_term({name: self.encode(self.encoded(name, batch)[0]) for name, batch in batches.items()})
     scenes = {name: self.scene(name, batch, step) for name, batch in batches.items()}
     if self.turn == "critics": return self.critic_terms(scenes, step)
     alone = self.alone(step)
     with torch.set_grad_enabled(not alone): a = {name: self.encode(s.images) for name, s in scenes.items()}
     terms, still = {}, self.cfg.target_pixels == "generator"
-    if self.turn == "nets":
-        for name, s in scenes.items():
-            terms |= self.made_terms(name, s, a[name].detach() if still and name == "P0" else a[name], step)
+    for name, s in scenes.items():
+        terms |= self.made_terms(name, s, a[name].detach() if still and name == "P0" else a[name], step)
     if alone: return terms
-    with torch.autocast(a["P0"].device.type, enabled=False):
-        if self.turn == "mmd": return self.mmd_term(a)
-        return terms | self.source_terms(scenes["source"], a)
+    with torch.autocast(a["P0"].device.type, enabled=False): return terms | self.source_terms(scenes["source"], a)
 
 @patch
 def alone(self:PDANet, step) -> bool:
@@ -361,7 +365,8 @@ def alone(self:PDANet, step) -> bool:
 @patch
 def mmd_term(self:PDANet, a) -> dict:
     "{mmd: weighted distance of both domains' features}."
-    return dict(mmd=self.cfg.mmd*discrepancy(gathered(a["source"]), gathered(a["P0"])))
+    with torch.autocast(a["P0"].device.type, enabled=False):
+        return dict(mmd=self.cfg.mmd*discrepancy(gathered(a["source"]), gathered(a["P0"])))
 
 @patch
 def source_terms(self:PDANet, s, a) -> dict:
