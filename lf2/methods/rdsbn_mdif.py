@@ -20,6 +20,7 @@ from ..features import unit
 from ..losses import cross_entropy, soft_cross_entropy
 from ..method import Card, Count, Method
 from .dual_refinement import density_labels
+from .hcd import sampler_of_few
 from .mmt import MutualParams, MutualTeaching, class_means, mutual_terms, others
 from ..network import Gated, equip, open_gates
 from ..parts import DomainBN, domain_bn, domains, target_network
@@ -160,6 +161,11 @@ def label(self:RDSBN, feats, epoch) -> dict:
     labels, eps = share_out({"P0": job})["P0"]
     self.eps.fill_(eps)
     return {"P0": labels}
+
+@patch
+def sampler(self:RDSBN, stream, labels, camids):
+    "Fours of each class; clusters that are too few for a batch come again."
+    return sampler_of_few(labels, camids, self.cfg) or MutualTeaching.sampler(self, stream, labels, camids)
 
 @patch
 @torch.no_grad()
