@@ -1,4 +1,5 @@
-"""The PNGs in saved outputs with 256 colours, which look the same and take a third of the room; others stay.
+"""The PNGs in saved outputs with 256 colours, which look the same and take a third of the room; others stay. Of a
+picture that is saved as JPEG too, the JPEG alone.
 
     python tools/pictures.py            # of every notebook
     python tools/pictures.py 82 fig_4   # of those whose names contain one of these
@@ -20,8 +21,9 @@ def shrunk(path):
     for out in (o for c in nb.cells if c.cell_type == "code" for o in c.outputs if "image/png" in o.get("data", {})):
         full = base64.b64decode(out["data"]["image/png"])
         few = few_colours(full)
-        before, after = before + len(full), after + len(few)
-        if few != full: out["data"]["image/png"] = base64.b64encode(few).decode()
+        before, after = before + len(full), after + len(few)*("image/jpeg" not in out.data)
+        if "image/jpeg" in out.data: del out["data"]["image/png"]
+        elif few != full: out["data"]["image/png"] = base64.b64encode(few).decode()
     if after < before: nbformat.write(nb, path)
     return before, after
 

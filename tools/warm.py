@@ -181,7 +181,8 @@ def serve(modules):
     import psutil
     for name in modules: importlib.import_module(name)
     if "lf2.records" in sys.modules:                         # what every run hashes is parsed once for all
-        sys.modules["lf2.config"].code_hash(sys.modules["lf2.records"].DECIDING)
+        rooms = [name.removeprefix("lf2.") for name in sys.modules if name.startswith("lf2.methods.")]
+        sys.modules["lf2.config"].code_hash([*sys.modules["lf2.records"].DECIDING, *rooms])
     gc.freeze()                                              # what is shared stays shared
     me, running, (woken, wake) = psutil.Process(), {}, os.pipe()
     os.set_blocking(wake, False)
