@@ -20,9 +20,9 @@ def shrunk(path):
     nb, before, after = nbformat.read(path, as_version=4), 0, 0
     for out in (o for c in nb.cells if c.cell_type == "code" for o in c.outputs if "image/png" in o.get("data", {})):
         full = base64.b64decode(out["data"]["image/png"])
-        few = few_colours(full)
-        before, after = before + len(full), after + len(few)*("image/jpeg" not in out.data)
-        if "image/jpeg" in out.data: del out["data"]["image/png"]
+        few = few_colours(full) if "image/jpeg" not in out["data"] else b""
+        before, after = before + len(full), after + len(few)
+        if not few: del out["data"]["image/png"]
         elif few != full: out["data"]["image/png"] = base64.b64encode(few).decode()
     if after < before: nbformat.write(nb, path)
     return before, after
