@@ -116,12 +116,12 @@ def save_ranks(
 def read_ranks(
     path # a safetensors file of `save_ranks`
 ) -> tuple:
-    "(pids (Q,), {method: `ranks_of` it, as arrays}), methods in the order of the tables."
+    "(pids (Q,), {method: `ranks_of` it, as arrays}), methods in the order of the tables, other names behind them."
     kept = safetensors.torch.load_file(path)
-    pids = kept.pop("pids").numpy()
-    found = {m: {k.rpartition(".")[2]: v.float().numpy() if v.is_floating_point() else v.numpy()
-                 for k, v in kept.items() if k.rpartition(".")[0] == m} for m in cards()}
-    return pids, {m: v for m, v in found.items() if v}
+    pids, names = kept.pop("pids").numpy(), {k.rpartition(".")[0] for k in kept}
+    return pids, {m: {k.rpartition(".")[2]: v.float().numpy() if v.is_floating_point() else v.numpy()
+                      for k, v in kept.items() if k.rpartition(".")[0] == m}
+                  for m in [*(m for m in cards() if m in names), *sorted(names - cards().keys())]}
 
 # %% ../nbs/paper/85_real.ipynb #2303ec12
 def quantile_queries(
