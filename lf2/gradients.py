@@ -79,13 +79,11 @@ def measure(
 ):
     "Writes the `balance` of a network under each of the profiles, with what it was measured on."
     net, facts = load_network(model)
-    found = {}
-    for profile in profiles:
-        given = config | {k: facts[k] for k in ("arch", "height", "width")} | dict(profile=profile)
-        cfg = configure(given)
-        split = load_data(cfg, cfg.target, cfg.target_root).train
-        images = cached_images(split, cfg.height, cfg.width, cfg.cache_dir)
-        found[profile] = balance(net, given, split, images, batches)
+    given = config | {k: facts[k] for k in ("arch", "height", "width")}
+    cfg = configure(given)
+    split = load_data(cfg, cfg.target, cfg.target_root).train
+    images = cached_images(split, cfg.height, cfg.width, cfg.cache_dir)
+    found = {p: balance(net, given | dict(profile=p), split, images, batches) for p in profiles}
     kept = dict(what=what, batches=batches, images=len(images), balance=found, provenance=provenance()) | {
         k: getattr(cfg, k) for k in ("source", "target", "arch", "height", "width", "M", "seed")}
     with atomic_path(path) as part: part.write_text(json.dumps(kept, indent=1))
