@@ -6,8 +6,8 @@
 __all__ = ['REMEDY', 'DECIDING', 'SCHEMA', 'TEXT', 'COUNT', 'NUMBER', 'SIZE', 'FRACTION', 'PLAIN', 'SCORES', 'EVALUATION',
            'OUTCOME', 'CLUSTERS', 'AGREEMENT', 'TOLD', 'EPOCH', 'SPLIT', 'NAMED', 'PARAMETERS', 'PROVENANCE',
            'REQUIRED', 'RECORD', 'PAIRS', 'MAY_DIFFER', 'disk_error', 'atomic_path', 'sweep', 'provenance', 'misfit',
-           'fault', 'write_record', 'read_record', 'read_records', 'records_table', 'equivalences', 'equal_to',
-           'joined', 'without_timings']
+           'fault', 'json_lines', 'write_record', 'read_record', 'read_records', 'records_table', 'equivalences',
+           'equal_to', 'joined', 'without_timings']
 
 # %% ../nbs/core/01_records.ipynb #950733c0
 import contextlib, errno, glob, importlib.metadata, json, math, os, platform, subprocess, tempfile, textwrap
@@ -188,6 +188,30 @@ def fault(
     if last.keys() == seen[-1].keys() and best in seen: return ""
     return "final is not the last evaluation, or best none of them"
 
+# %% ../nbs/core/01_records.ipynb #24197570
+def json_lines(
+    x,            # what JSON knows: no NaN
+    width:int=120 # columns
+) -> str:
+    "`x` as JSON, each line as full as its structure allows; only a single long text is wider than `width`."
+    return _filled(x, width, 0, 0) + "\n"
+
+def _filled(x, width, left, before):
+    "`x` as JSON, `left` columns from the edge and behind `before` characters."
+    flat = json.dumps(x, allow_nan=False, ensure_ascii=False)
+    if left + before + len(flat) < width or not isinstance(x, dict|list) or not x: return flat
+    names = [json.dumps(k, ensure_ascii=False) + ": " for k in x] if isinstance(x, dict) else [""]*len(x)
+    values = x.values() if isinstance(x, dict) else x
+    lines = [""]
+    for k, v in zip(names, values, strict=True):
+        item = k + _filled(v, width, left + 1, len(k))
+        if not lines[-1]: lines[-1] = item
+        elif "\n" in lines[-1] + item or left + len(lines[-1]) + len(item) + 3 >= width: lines.append(item)
+        else: lines[-1] += ", " + item
+    begin, end = "{}" if isinstance(x, dict) else "[]"
+    edge = "\n" + " "*left
+    return begin + edge + " " + ("," + edge + " ").join(lines) + edge + end
+
 # %% ../nbs/core/01_records.ipynb #b6fd871d
 def write_record(
     record:dict,         # what `RECORD` requires, and whatever else a run tells
@@ -198,8 +222,7 @@ def write_record(
     if wrong := fault(full):
         raise RunError(f"record {record.get('run_id')!r} cannot be written: {wrong}; mend what made it.")
     path = Path(results_dir)/f"{record['run_id']}.json"
-    text = json.dumps(full, indent=1, allow_nan=False, ensure_ascii=False)
-    with atomic_path(path) as part: part.write_text(text + "\n", encoding="utf-8")
+    with atomic_path(path) as part: part.write_text(json_lines(full), encoding="utf-8")
     return path
 
 def _plain(x):
