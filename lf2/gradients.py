@@ -6,7 +6,7 @@
 __all__ = ['MEASURED_BY', 'SWAPPED', 'mean_gradients', 'balance', 'measure', 'without_noise']
 
 # %% ../nbs/paper/83a_gradients.ipynb #2c8bb702
-import copy
+import copy, math
 
 import torch
 import torch.nn.functional as F
@@ -99,9 +99,11 @@ def measure(
 
 # %% ../nbs/paper/83a_gradients.ipynb #63c6446a
 def without_noise(
-    found:dict # of `balance`
+    found:dict,      # of `balance`
+    least:float=.25  # agreement of two halves
 ) -> dict:
-    "The cosines with the truth that endless batches would have, by the agreement of the halves."
-    def share(name): h = found[f"{name}, halves"]; return max(2*h/(1 + h), 0.)
-    return {k: min(found[f"{k}, truth"]/max(share(k)*share("truth"), 1e-6)**.5, 1.)
-            for k in ("global", "local", "both") if f"{k}, truth" in found}
+    """The cosines with the truth that endless batches would have, by the agreement of the halves; NaN where these agree
+    by less than `least`."""
+    def share(name): h = found[f"{name}, halves"]; return 2*h/(1 + h) if h >= least else math.nan
+    names = [k.removesuffix(", truth") for k in found if k.endswith(", truth")]
+    return {k: min(found[f"{k}, truth"]/math.sqrt(share(k)*share("truth")), 1.) for k in names}
