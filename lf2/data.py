@@ -57,7 +57,7 @@ class BadImages(DataError):
         shown = ", ".join(printable(f"{p} ({why})")
             for p, why in list(files.items())[:10]) + (f" and {len(files)-10} more" if len(files) > 10 else "")
         super().__init__(f"{len(files)} unreadable image(s): {shown}; mend or remove them, or leave them out with "
-                         "on_bad_image='skip'.")
+                         "on_bad_image=skip.")
 
 class DataWarning(UserWarning):
     "Something unusual that does not stop the load."
@@ -69,20 +69,26 @@ FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BIL
            "lanczos": Image.Resampling.LANCZOS}
 PIXELS = 2**25 # the largest image that is decoded
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF") # by content, whatever the suffix: Pillow hands PostScript on to a program
+
+def open_image(
+    file # path, or a file object
+) -> Image.Image: # RGB
+    "One upright image; any failure of Pillow passes through, a format that is not of `FORMATS` as one of them."
+    with Image.open(file, formats=FORMATS) as im:
+        if im.width*im.height > PIXELS:
+            raise ValueError(f"{im.width} × {im.height} pixels exceed the limit of {PIXELS:,}")
+        if im.mode in ("I", "F"): raise ValueError(f"pixels of 32 bits (mode {im.mode})")
+        if im.mode.startswith("I;16"): im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
+        return ImageOps.exif_transpose(im).convert("RGB")
 
 def decode_image(
     path,                   # image file
     height:int, width:int,  # pixels wanted
     resample:str="bicubic"  # one of `FILTERS`
 ) -> np.ndarray: # uint8 (3, H, W)
-    "One upright RGB image, resized; any failure of Pillow passes through."
-    with Image.open(path) as im:
-        if im.width*im.height > PIXELS:
-            raise ValueError(f"{im.width} × {im.height} pixels exceed the limit of {PIXELS:,}")
-        if im.mode in ("I", "F"): raise ValueError(f"pixels of 32 bits (mode {im.mode})")
-        if im.mode.startswith("I;16"): im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
-        im = ImageOps.exif_transpose(im).convert("RGB")
-        return np.asarray(im.resize((width, height), FILTERS[resample])).transpose(2, 0, 1)
+    "`open_image`, resized."
+    return np.asarray(open_image(path).resize((width, height), FILTERS[resample])).transpose(2, 0, 1)
 
 # %% ../nbs/core/05_data.ipynb #89a2965b
 def decode_images(
@@ -295,7 +301,7 @@ def export_market(
 # %% ../nbs/core/05_data.ipynb #d23456bf
 def listed_names(
     folder,  # of the images
-    table    # CSV file in it, or anywhere: path below `folder`, pid, and cam if it is known
+    table    # CSV file in it, or anywhere by an absolute path: path below `folder`, pid, and cam if it is known
 ) -> list: # (path, pid text or None, camera text or None)
     """Identity and camera of every image in `folder`, from a table such as `lf2.search.write_people` writes; pid −1
     leaves an image out."""
@@ -385,8 +391,8 @@ def parse_names(
             found.append(match_name(name, pattern))
     wrong = [printable(p) for p, m in zip(paths, found, strict=True) if m is None]
     if wrong: raise DataError(f"{len(wrong)} of {len(paths)} image names do not match the pattern {pattern!r} "
-                              f"(first: {', '.join(wrong[:3])}): remove those files or give the pattern= "
-                        "of your names.")
+                              f"(first: {', '.join(wrong[:3])}): remove those files, give the "
+                        "pattern= of your names, or pattern=. where they tell nothing.")
     return [(p, *m) for p, m in zip(paths, found, strict=True)]
 
 # %% ../nbs/core/05_data.ipynb #e2f64cdd
@@ -464,6 +470,10 @@ def read_folder(base, pattern=None):
              "gallery": ("bounding_box_test", "gallery", "test")}
     homes = {s: next((base/d for d in names if (base/d).is_dir()), None) for s, names in usual.items()}
     if not any(homes.values()): homes["train"] = base
+    elif beside := [d.name for d in sorted(base.iterdir()) if d.is_dir() and d not in homes.values()
+               and any(p.suffix.lower() in SUFFIXES for p in d.rglob("*"))]:
+        warn(f"images in {', '.join(beside[:5])} are not read: {base} has {', '.join(d.name for d in homes.values() if d)}"
+             ", which alone are the data set; rename those, or move the images into them.")
     return {s: parse_names(d, MARKET_NAME if pattern is None else pattern) for s, d in homes.items() if d}
 
 # %% ../nbs/core/05_data.ipynb #4b834e12
@@ -480,13 +490,13 @@ def assemble(
     **kw                    # on_bad_image, resample of every split
 ) -> ReIDDataset:
     "Numbers for names, junk out, unknown identities and cameras dealt with."
-    pid_of, cam_of = (number_names({row[i] for rows in parts.values() for row in rows}) for i in (1, 2))
-    one_camera = None in {row[2] for rows in parts.values() for row in rows}
+    def texts(column): return {row[column] for rows in parts.values() for row in rows}
+    cam_of, one_camera = number_names(texts(2)), None in texts(2)
     shift = min(cam_of[c] for c in cam_of if c is not None) if not one_camera else 0
     if one_camera:
         warn(f"{name}: camera unknown, one camera is assumed; evaluation leaves out only the query image itself.")
-    parts = {s: [row for row in rows if row[1] is None or pid_of[row[1]] != -1] for s, rows in parts.items()}
-    times = frame_numbers(parts)
+    parts = {s: [row for row in rows if not re.fullmatch("-0*1", row[1] or "")] for s, rows in parts.items()}
+    pid_of, times = number_names(texts(1)), frame_numbers(parts)
     def split(s):
         rows = parts.get(s, [])
         paths, pids = [r[0] for r in rows], [pid_of[r[1]] for r in rows]
@@ -561,7 +571,7 @@ def read_poses(
     poses = np.full((len(split), len(JOINTS), 2), np.nan, np.float32)
     for i, p in enumerate(split.paths):
         if (points := found.get(p.relative_to(base).as_posix())) is None: continue
-        with Image.open(p) as im: share = points/(im.height, im.width)
+        with Image.open(p, formats=FORMATS) as im: share = points/(im.height, im.width)
         poses[i] = np.where(np.isfinite(share).all(1, keepdims=True) & (share >= 0).all(1, keepdims=True),
                             np.minimum(share, np.float32(1 - 1e-6)), np.nan)
     return poses

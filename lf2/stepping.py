@@ -64,7 +64,7 @@ class Optimiser:
                   for g in self.groups]
         on_gpu = self.kind == "adam" and all(p.is_cuda for g in groups for p in g["params"])
         options = dict(weight_decay=weight_decay) | (dict(fused=True) if on_gpu else {}) | self.options
-        return KINDS[self.kind](groups, lr=self.lr or lr, **options)
+        return KINDS[self.kind](groups, lr=lr if self.lr is None else self.lr, **options)
 
 # %% ../nbs/core/16_stepping.ipynb #95877ac5
 class Stepper:
@@ -87,7 +87,8 @@ class Stepper:
     def set_rate(self, lr, factor=1.):
         "The run's rate `lr`, times `factor` for all, from here on."
         for turn, opt in self.opts.items():
-            for group in opt.param_groups: group["lr"] = (self.own[turn] or lr) * factor * group["factor"]
+            rate = lr if self.own[turn] is None else self.own[turn]
+            for group in opt.param_groups: group["lr"] = rate * factor * group["factor"]
     def backward(self, terms, where):
         "{term: scalar loss} of one batch: back-propagated and noted; `where` is for the error that may follow."
         self.where = where

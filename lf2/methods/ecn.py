@@ -107,7 +107,8 @@ def as_cameras(
     gen,                 # keyed generator
     versions:int=1       # different cameras for each image
 ) -> torch.Tensor:       # uint8 (B·versions, 3, H, W), an image's versions one after the other
-    "Each image as cameras drawn without replacement would show it, its own among them."
+    """Each image as cameras drawn without replacement would show it, its own being one that may be drawn; where there
+    are fewer cameras than versions, some come again."""
     drawn = torch.rand(len(raw)*world(), len(styles.names), generator=gen).argsort(1)[share(len(raw)*world())]
     wanted = drawn[:, torch.arange(versions) % len(styles.names)].flatten().to(styles.names.device)
     each = torch.arange(len(raw)).repeat_interleave(versions)

@@ -380,7 +380,8 @@ def begin_epoch(self:UNRN, feats, labels, epoch):
             weight = getattr(branch, name).weight
             if self.cfg.classifier_init == "means":
                 weight[self.S:] = class_means(feats[key], labels["P0"], len(weight) - self.S).to(weight.device)
-            else: self.draw(weight, name, epoch, who if self.cfg.form == "released" else "both")
+            elif self.cfg.form == "released": self.draw(weight, name, epoch, who)
+            else: self.draw(weight[self.S:], name, epoch, "both")
 
 @patch
 def draw(self:UNRN, weight, *key):
