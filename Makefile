@@ -20,7 +20,7 @@ help: ## this list
 	@echo "adapt, pretrain and evaluate take any parameter of nbs/core/00_config.ipynb as name=value, for instance"
 	@echo "  make adapt M=900 source=syn-market target=syn-duke seed=3"
 	@echo "make adapt help=1 lists them, with their values and limits; help=1 method=NAME those of another method."
-	@echo "make paper lists its own at the head of tools/paper.py; dry=1 shows what it would run, runs=0 draws what there is. make study likewise."
+	@echo "Those of make paper and make study stand at the head of tools/paper.py and tools/study.py; dry=1 shows what would be run, runs=0 draws what there is."
 
 env: ## make or refresh .venv from constraints.txt (Python 3.11 or newer; nothing to do when it is current)
 	@sh tools/env.sh
@@ -37,7 +37,7 @@ evaluate: env ## a checkpoint on a target, re-ranking optional: nbs/run_eval.ipy
 search: env ## one's own crops: index, ranked lists, people: model=runs/RUN/teacher.safetensors gallery=FOLDER query=FILE, nbs/run_search.ipynb
 	@$(PAPERMILL) run_search
 
-app: env ## a page on 127.0.0.1 on which one picks a crop and sees what direct transfer, baseline and LF² answer: port=8765, or model=… gallery=…
+app: env ## a page on 127.0.0.1 on which one picks a crop and sees what direct transfer, baseline and LF² answer: port=8765 k=10; or model=…[,…] gallery=… pattern=… out=… for crops of one's own
 	@.venv/bin/python tools/app.py
 
 export: env ## an ONNX file for other programs, with its model card, both checked: model=runs/RUN/teacher.safetensors out=FILE.onnx

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ASSIGNMENT', 'ROOMS', 'LIGHT', 'LOST', 'TEACHER', 'NEEDED', 'PLACES', 'parameters', 'make_parameters', 'typed',
-           'output_name', 'runs_of', 'shown_path', 'glance', 'known_methods', 'told', 'understood',
+           'output_name', 'runs_of', 'shown_path', 'glance', 'known_methods', 'told', 'understood', 'parameters_cell',
            'notebook_parameters', 'need', 'backbones', 'gpu_possible', 'check_machine', 'check_data', 'only_known',
            'check_run', 'check_plan', 'check_equivalent', 'refuse', 'asked_of', 'help_text', 'as_committed']
 
@@ -158,13 +158,18 @@ def understood() -> bool:
     return not any("Card(" in text for text in lost)
 
 # %% ../nbs/use/68_commands.ipynb #cded1a41
-def notebook_parameters(
+def parameters_cell(
     notebook:Path # with a cell tagged `parameters`
+) -> str:
+    "The text of that cell."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+
+def notebook_parameters(
+    notebook:Path # as for `parameters_cell`
 ) -> list:
     "Names assigned in that cell."
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    text = "\n".join("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-    return [node.targets[0].id for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+    return [n.targets[0].id for n in ast.parse(parameters_cell(notebook)).body if isinstance(n, ast.Assign)]
 
 TEACHER = "the path of a teacher.safetensors, such as runs/RUN/teacher.safetensors"
 NEEDED = {"run_eval": dict(checkpoint=TEACHER), "run_search": dict(model=TEACHER, gallery="a folder of crops"),
@@ -308,11 +313,14 @@ def asked_of(
 
 # %% ../nbs/use/68_commands.ipynb #70b7a873
 def help_text(
-    method:str="lf2", # whose own parameters are listed
-    preset:str="demo" # whose values are shown
+    method:str="lf2",    # whose own parameters are listed
+    preset:str="demo",   # whose values are shown
+    profile:str="paper", # the same
+    name:str="run_adapt" # of the notebook; another one's parameters are told by its own cell
 ) -> str:
     "A line for every parameter: name, value, meaning, what it may be."
-    cfg, lines = told("run", "configure", dict(method=method, preset=preset)), []
+    if name != "run_adapt": return parameters_cell(_notebook(name))
+    cfg, lines = told("run", "configure", dict(method=method, preset=preset, profile=profile)), []
     for f in fields(cfg):
         md, value = f.metadata, getattr(cfg, f.name)
         low, high = (v for v in (md["low"], md["high"]))
@@ -321,7 +329,8 @@ def help_text(
         lines.append(f"{f.name:16} {'' if value is None else shown_path(str(value)):12} {md['doc']}{limits}")
     return "\n".join([*sorted(lines, key=str.lower), "", f"methods: {', '.join(known_methods())}; help=1 method=NAME "
                                                          "lists another's",
-                      f"presets: {', '.join(config.PRESETS)}; the values above are those of {preset}"])
+                      f"presets: {', '.join(config.PRESETS)}; the values above are those of preset {preset}, "
+                      f"profile {profile}"])
 
 # %% ../nbs/use/68_commands.ipynb #f0782ae5
 def as_committed(

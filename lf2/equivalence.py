@@ -17,6 +17,7 @@ import torch
 
 from .config import FORMER, RunError, project_root
 from .methods import METHODS
+from .network import pick_device
 from .records import atomic_path, read_record
 
 # %% ../nbs/checks/check_equivalence.ipynb #25c23f17
@@ -32,9 +33,10 @@ FACTORS = [dict(K=1), dict(K=4), dict(lam=1.), dict(camera_aware=False), dict(ta
            dict(batches="shared"), dict(inference="global")]
 
 def trials(
-    names=None # of methods, all unless told
+    names=None, # of methods, all unless told
+    precisions=("fp32", "bf16")
 ) -> list: # [(method, parameters)]
-    "What is run at both states: defaults, profiles, variants, and LF²'s factors, each in two precisions."
+    "What is run at both states: defaults, profiles, variants, and LF²'s factors, each in all precisions."
     found = []
     for name in names or METHODS:
         cls = METHODS[name]
@@ -43,7 +45,7 @@ def trials(
         trial = TRIAL if "M" in cls.cards[name].needs else TRIAL | dict(profile="text-only")
         own = [{}] + profiles*(name == next(iter(cls.cards))) + [dict(v)
             for v in cls.cards[name].variants.values()] + FACTORS*(name == "lf2")
-        found += [(name, trial | dict(method=name, precision=p) | more) for more in own for p in ("fp32", "bf16")]
+        found += [(name, trial | dict(method=name, precision=p) | more) for more in own for p in precisions]
     return found
 
 # %% ../nbs/checks/check_equivalence.ipynb #eef1a480
@@ -161,16 +163,17 @@ def equivalent(
     show=print             # is told what was found
 ) -> bool:
     "Runs both states, writes down what agrees; True where everything does."
+    precisions = ["fp32", "bf16"] if pick_device("cpu")[1] == "bf16" else ["fp32"] # emulated, it takes hours
     with tempfile.TemporaryDirectory(prefix="lf2-equivalent-") as tmp:
         old = old_code(commit, Path(tmp)/"code")
-        try: table = compared(old, project_root(), trials(names), Path(tmp)/"runs")
+        try: table = compared(old, project_root(), trials(names, precisions), Path(tmp)/"runs")
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=project_root(), capture_output=True)
     if not len(table): raise RunError(f"commit {commit!r} can make none of the runs: name a later one with OLD=…")
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor())
     found = pairs(table, commit=commit, made=datetime.now(UTC).date().isoformat(),
-                  torch=torch.__version__.split("+")[0], cpu=cpu)
+                  torch=torch.__version__.split("+")[0], cpu=cpu, precisions=precisions)
     add_pairs(found, project_root()/"results"/"equivalent.json")
     show(table.groupby("method", sort=False)["agree"].agg(runs="size", agree="sum").to_string())
     for row in table[~table["agree"]].itertuples():

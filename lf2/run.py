@@ -10,6 +10,7 @@ __all__ = ['configure', 'asked_for', 'runs_dir', 'load_data', 'contents', 'need_
 
 # %% ../nbs/use/70_run.ipynb #22eca0c1
 import contextlib, hashlib, json, os, re, resource, sys, tempfile, time, warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .adapt import adapt
 from .batches import cached_images
 from .checkpoint import Log, Stopped, only_me, stoppable
 from .commands import runs_of
-from .config import Core, RunError, identity, params_hash, resolve, rests_on
+from .config import ConfigError, Core, RunError, identity, params_hash, resolve, rests_on
 from .data import DataWarning, load_dataset
 from .evaluation import RankedLists, evaluate, evaluate_distances, ranked_lists, rerank
 from .features import extract
@@ -44,7 +45,14 @@ def configure(
     "The checked configuration with its method's own parameters; what is unknown or wrong is a ConfigError."
     given = {k: v for k, v in given.items() if v is not None}
     method = find_method(given.get("method", "lf2"))
-    return resolve(given, method.Params, method.profiles)
+    cfg = resolve(given, method.Params, method.profiles)
+    for side in ("source", "target"):
+        if getattr(cfg, f"{side}_root") and (name := getattr(cfg, side)).startswith("syn-"):
+            raise ConfigError(f"{side}_root is given, and {side} = {name!r} is drawn and needs none: add {side}=folder, "
+                              "or the name of the data set that lies there.")
+    if cfg.pattern and "folder" not in (cfg.source, cfg.target):
+        raise ConfigError("pattern is given, and neither source nor target is a folder: add target=folder.")
+    return cfg
 
 def asked_for(
     names:dict # parameter → value after a parameters cell, defaults included
@@ -76,9 +84,15 @@ def load_data(
 def contents(
     split # of a data set
 ) -> str:
-    """A hash of what the split holds: file names or scenes, identities, cameras; not where it lies or when it was
-    written."""
-    what = fingerprint(split.scenes) if split.scenes is not None else [p.name for p in split.paths]
+    """A hash of what the split holds: scenes, or the bytes of its files and their times; identities, cameras; not
+    what the files are called, where they lie or when they were written."""
+    def of_file(path):
+        try: return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError: return ""    # whoever decodes it will say so
+    if split.scenes is not None: what = fingerprint(split.scenes)
+    else:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            what = [*pool.map(of_file, split.paths)], split.times.tolist()
     return hashlib.sha256(repr((what, split.pids.tolist(), split.camids.tolist())).encode()).hexdigest()[:16]
 
 def need_splits(
@@ -88,7 +102,9 @@ def need_splits(
     "A RunError when a split that the run needs is empty."
     for s in names:
         if not len(getattr(data, s)):
-            raise RunError(f"data set {data.name!r} has no {s} images: this run needs its {', '.join(names)} split.")
+            beside = "; a folder that has train, query, gallery or test in it is read from these alone"
+            raise RunError(f"data set {data.name!r} has no {s} images: this run needs its {', '.join(names)} split"
+                           f"{beside*(data.name == 'folder')}.")
 
 # %% ../nbs/use/70_run.ipynb #c1ceafe3
 def what_decides(

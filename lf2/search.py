@@ -20,13 +20,13 @@ import pandas as pd
 import safetensors
 import safetensors.torch
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .checkpoint import only_me, stoppable
 from .clustering import dbscan, jaccard_distance
 from .config import ConfigError, RunError, _checked, param, project_root
 from .data import MARKET_NAME, BadImages, DataError, MissingData, contact_sheet, decode_images, list_images
-from .data import match_name, parse_names, printable, synthetic_dataset, warn
+from .data import match_name, open_image, parse_names, printable, synthetic_dataset, warn
 from .features import extract, unit
 from .network import ReIDNet, digest, load_network, pick_device, save_network
 from .progress import bar
@@ -113,7 +113,11 @@ def load_index(
         tensors = safetensors.torch.load_file(path)
     whole = isinstance(facts, dict) and facts.pop("sha256", None) == digest(tensors, facts)
     if not whole: raise RunError(f"index {printable(path)} is damaged, or no index: remove it, and it is made anew.")
-    if embed and (wrong := [k for k, v in embed.facts.items() if facts.get(k) != v]):
+    wrong = [k for k, v in embed.facts.items() if facts.get(k) != v] if embed else []
+    if wrong == ["precision"]:
+        raise RunError(f"index {printable(path)} was made with {facts.get('precision')}, not {embed.facts['precision']}: "
+                       f"give precision={facts.get('precision')}, or another out= for a new index.")
+    if wrong:
         was, now = (f"{k} {str(d.get(wrong[0]))[:12]}" for k, d in (("with", facts), ("not", embed.facts)))
         raise RunError(f"index {printable(path)} was made by another network ({wrong[0]}: {was}, {now}): "
                        "give the network that made it, or another out= for a new index.")
@@ -128,7 +132,9 @@ def crops_of(
     gallery = Path(gallery).expanduser()
     if not gallery.is_dir():
         raise MissingData(f"gallery {printable(gallery)} is no folder: give the folder that holds the crops.")
-    rows = [(p, pid or "", cam or "") for p, pid, cam, *_ in parse_names(gallery, pattern or MARKET_NAME)]
+    nobody = "-1" if str(pattern).endswith(".csv") else None    # in no group of `write_people`'s
+    rows = [(p, "" if pid == nobody else pid or "", cam or "")
+            for p, pid, cam, *_ in parse_names(gallery, pattern or MARKET_NAME)]
     if not rows:
         raise DataError(f"gallery {printable(gallery)} holds no image: put crops there, or give the right folder.")
     return rows
@@ -265,7 +271,8 @@ def ask(
 ) -> pd.DataFrame: # query, rank, crop, camera, person, similarity
     "The `k` best crops of other cameras for each query, best first."
     feats, bad = embed(files)
-    if bad: raise BadImages({files[i]: why for i, why in bad.items()})
+    for i, why in bad.items():
+        raise DataError(f"query {printable(files[i])} cannot be read ({printable(why)}): give another crop.")
     at, folder = {p: i for i, p in enumerate(index.paths)}, index.folder.resolve()
     own = [at.get(os.path.relpath(p.resolve(), folder), -1) for p in files]
     depth, known, out = max(p.count("/") for p in index.paths) + 1, np.array(index.cams), []
@@ -280,6 +287,10 @@ def ask(
              for q, r, s in sorted(out, key=lambda o: o[0])]
     found = pd.DataFrame(table, columns=["query", "query camera", "row", "crop", "camera", "person", "similarity"])
     found.insert(2, "rank", found.groupby("query", sort=False).cumcount() + 1)
+    for q in sorted(set(range(len(files))) - {q for q, *_ in out}):
+        where = f"crop of another camera than {cams[q]!r}" if cams[q] else "other crop"
+        warn(f"query {files[q]}: no {where} is in the gallery, so its list is empty: add such crops"
+             f"{', or give a pattern without cam' if cams[q] else ''}.")
     return found
 
 # %% ../nbs/use/71_search.ipynb #0e85b3e5
@@ -299,9 +310,7 @@ def thumbnail(
     height:int=128  # pixels
 ) -> str:
     "A small JPEG as a data URI; a file that is gone or unreadable is a sentence."
-    try:
-        with Image.open(path) as im:
-            return data_uri(jpeg(ImageOps.exif_transpose(im).convert("RGB"), (2*height, height)))
+    try: return data_uri(jpeg(open_image(path), (2*height, height)))
     except (OSError, ValueError, Image.DecompressionBombError) as e:
         raise RunError(f"crop {printable(path)} cannot be shown ({type(e).__name__}): make the index anew if crops "
                        "have changed.") from e
@@ -411,7 +420,7 @@ def write_people(
     csv, web, groups = Path(out)/"labels.csv", Path(out)/"people.html", [*grouped[grouped.pid >= 0].groupby("pid")]
     def shown(pid, d):
         more = f", the first {crops} shown" if len(d) > crops else ""
-        cams = d.cam.nunique()
+        cams = d.cam[d.cam != ""].nunique() or "unknown"
         return (f"person {pid}: {len(d)} crops of {cams} camera{'s'*(cams != 1)}, confidence "
                 f"{d.confidence.iloc[0]:.2f}{more}",
                 [figure(index.folder/p, f"camera {c}" if c else "", p) for p, c in zip(d.path[:crops], d.cam[:crops],
@@ -457,6 +466,8 @@ def search_of(
     for name in ("model", "gallery"):
         if getattr(cfg, name) is None:
             raise ConfigError(f"parameter {name} is not given: {name}= the {known[name].metadata['doc']}.")
-    out = cfg.out or project_root()/"runs"/"search"/(Path(cfg.gallery).resolve().name or "crops")
+    place = Path(cfg.gallery).expanduser().resolve()      # two galleries may have one name
+    out = cfg.out or (project_root()/"runs"/"search"
+                      /f"{place.name or 'crops'}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}")
     if cfg.threads: torch.set_num_threads(cfg.threads); faiss.omp_set_num_threads(cfg.threads)
     return Search(**{k: getattr(cfg, k) for k in known} | dict(out=str(out)))

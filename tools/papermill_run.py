@@ -114,7 +114,7 @@ def main():
         return 0
     given, wants_help = checked(name, words)
     if wants_help:
-        print(help_text(given.get("method", "lf2"), given.get("preset", "demo")))
+        print(help_text(name=name, **{k: given[k] for k in ("method", "preset", "profile") if k in given}))
         return 0
     results = (ROOT/(given.get("results_dir") or "results")).resolve()
     try: results.mkdir(parents=True, exist_ok=True)
