@@ -70,7 +70,7 @@ FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BIL
            "lanczos": Image.Resampling.LANCZOS}
 PIXELS = 2**25 # the largest image that is decoded
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF") # by content, whatever the suffix: Pillow hands PostScript on to a program
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF") # by content, whatever the suffix
 
 def open_image(
     file # path, or a file object
@@ -473,8 +473,9 @@ def read_folder(base, pattern=None):
     if not any(homes.values()): homes["train"] = base
     elif beside := [d.name for d in sorted(base.iterdir()) if d.is_dir() and d not in homes.values()
                and any(p.suffix.lower() in SUFFIXES for p in d.rglob("*"))]:
-        warn(f"images in {', '.join(beside[:5])} are not read: {base} has {', '.join(d.name for d in homes.values() if d)}"
-             ", which alone are the data set; rename those, or move the images into them.")
+        found = ", ".join(d.name for d in homes.values() if d)
+        warn(f"images in {', '.join(beside[:5])} are not read: {base} has {found}, which alone are the data set; "
+             "rename those, or move the images into them.")
     return {s: parse_names(d, MARKET_NAME if pattern is None else pattern) for s, d in homes.items() if d}
 
 # %% ../nbs/core/05_data.ipynb #4b834e12

@@ -48,8 +48,8 @@ def configure(
     cfg = resolve(given, method.Params, method.profiles)
     for side in ("source", "target"):
         if getattr(cfg, f"{side}_root") and (name := getattr(cfg, side)).startswith("syn-"):
-            raise ConfigError(f"{side}_root is given, and {side} = {name!r} is drawn and needs none: add {side}=folder, "
-                              "or the name of the data set that lies there.")
+            raise ConfigError(f"{side}_root is given, and {side} = {name!r} is drawn and needs none: add "
+                              f"{side}=folder, or the name of the data set that lies there.")
     if cfg.pattern and "folder" not in (cfg.source, cfg.target):
         raise ConfigError("pattern is given, and neither source nor target is a folder: add target=folder.")
     return cfg

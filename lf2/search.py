@@ -115,8 +115,9 @@ def load_index(
     if not whole: raise RunError(f"index {printable(path)} is damaged, or no index: remove it, and it is made anew.")
     wrong = [k for k, v in embed.facts.items() if facts.get(k) != v] if embed else []
     if wrong == ["precision"]:
-        raise RunError(f"index {printable(path)} was made with {facts.get('precision')}, not {embed.facts['precision']}: "
-                       f"give precision={facts.get('precision')}, or another out= for a new index.")
+        was, now = (f["precision"] for f in (facts, embed.facts))
+        raise RunError(f"index {printable(path)} was made with {was}, not {now}: give precision={was}, or another "
+                       "out= for a new index.")
     if wrong:
         was, now = (f"{k} {str(d.get(wrong[0]))[:12]}" for k, d in (("with", facts), ("not", embed.facts)))
         raise RunError(f"index {printable(path)} was made by another network ({wrong[0]}: {was}, {now}): "
