@@ -253,6 +253,7 @@ def check_run(
     core = {f.name for f in fields(config.Core)} | {f.name for c in known_methods().values() for f in fields(c.Params)}
     own = set(notebook_parameters(_notebook(name))) - core
     if not (cfg := told("run", "configure", {k: v for k, v in given.items() if k not in own})): return
+    told("run", "need_readers", cfg)
     if name == "run_adapt" and (cfg.source, cfg.source_root) == (cfg.target, cfg.target_root):
         raise ConfigError(f"source and target are both {cfg.source!r}: choose two camera networks.")
     if stride := 8 if cfg.arch == "small" else 16*cfg.arch.startswith("resnet"):
