@@ -272,8 +272,9 @@ def ask(
 ) -> pd.DataFrame: # query, rank, crop, camera, person, similarity
     "The `k` best crops of other cameras for each query, best first."
     feats, bad = embed(files)
-    for i, why in bad.items():
-        raise DataError(f"query {printable(files[i])} cannot be read ({printable(why)}): give another crop.")
+    if bad:
+        first, why = next(iter(bad.items()))
+        raise DataError(f"query {printable(files[first])} cannot be read ({printable(why)}): give another crop.")
     at, folder = {p: i for i, p in enumerate(index.paths)}, index.folder.resolve()
     own = [at.get(os.path.relpath(p.resolve(), folder), -1) for p in files]
     depth, known, out = max(p.count("/") for p in index.paths) + 1, np.array(index.cams), []
