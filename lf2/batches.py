@@ -146,7 +146,9 @@ def cached_images(
     if (images := open_cache(path, shape)) is not None: return images
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise disk_error(folder, e) from e
-    with FileLock(folder/f"{key}.lock"):
+    try: held = FileLock(folder/f"{key}.lock").acquire()
+    except OSError as e: raise disk_error(folder, e) from e
+    with held:
         # another run has made it while this one waited
         if (images := open_cache(path, shape)) is not None: return images
         sweep(folder, path.name)

@@ -240,7 +240,7 @@ def _unknown(name, known, method):
                                        k.lower()).ratio() + sum(w in known[k].metadata["doc"].lower() for w in words)/2
     near = sorted(known, key=likeness, reverse=True)[:3]
     return ConfigError(f"parameter {reprlib.repr(name)} is unknown to method {reprlib.repr(method)}: did you mean "
-                       f"{', '.join(near[:-1])} or {near[-1]}? nbs/core/00_config.ipynb lists them all.")
+                       f"{', '.join(near[:-1])} or {near[-1]}? `make adapt help=1 method=NAME` lists them.")
 
 def resolve(
     given:dict,            # parameter → value; None counts as not given

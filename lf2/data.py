@@ -80,8 +80,9 @@ def open_image(
         if im.width*im.height > PIXELS:
             raise ValueError(f"{im.width} × {im.height} pixels exceed the limit of {PIXELS:,}")
         if im.mode in ("I", "F"): raise ValueError(f"pixels of 32 bits (mode {im.mode})")
+        im = ImageOps.exif_transpose(im)
         if im.mode.startswith("I;16"): im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
-        return ImageOps.exif_transpose(im).convert("RGB")
+        return im.convert("RGB")
 
 def decode_image(
     path,                   # image file
@@ -313,6 +314,9 @@ def listed_names(
                         "or a regular expression.") from e
     if missing := [c for c in ("path", "pid") if c not in rows]:
         raise DataError(f"table {printable(table)} has no column {missing[0]}: give path, pid and cam.")
+    if len(twice := rows.path[rows.path.duplicated()]):
+        raise DataError(f"table {printable(table)} names {len(twice)} images more than once (first: "
+                        f"{printable(min(twice))}): leave one row of each.")
     told = {path: (pid or None, cam or None)
             for path, pid, cam in zip(rows.path, rows.pid, rows.get("cam", [""]*len(rows)), strict=True)}
     paths = {p.relative_to(folder).as_posix(): p for p in list_images(folder)}
@@ -496,7 +500,9 @@ def assemble(
     cam_of, one_camera = number_names(texts(2)), None in texts(2)
     shift = min(cam_of[c] for c in cam_of if c is not None) if not one_camera else 0
     if one_camera:
-        warn(f"{name}: camera unknown, one camera is assumed; evaluation leaves out only the query image itself.")
+        rows = [row for some in parts.values() for row in some]
+        warn(f"{name}: camera unknown ({sum(row[2] is None for row in rows)} of {len(rows)} images), one camera is "
+             "assumed for all; evaluation leaves out only the query image itself.")
     parts = {s: [row for row in rows if not re.fullmatch("-0*1", row[1] or "")] for s, rows in parts.items()}
     pid_of, times = number_names(texts(1)), frame_numbers(parts)
     def split(s):

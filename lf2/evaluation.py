@@ -169,7 +169,8 @@ def rerank(
 # %% ../nbs/core/14_evaluation.ipynb #2d0f52d3
 @dataclass
 class RankedLists:
-    "`queries` (n,), `gallery` (n, top) rows from rank 1 (−1 where the gallery ends), `right` (n, top) bool, `ap` (n,)."
+    """`queries` (n,), `gallery` (n, top) rows from rank 1 (−1 where too few are left; a small gallery: fewer columns),
+    `right` of that shape, bool, `ap` (n,)."""
     queries:np.ndarray; gallery:np.ndarray; right:np.ndarray; ap:np.ndarray
 
 # %% ../nbs/core/14_evaluation.ipynb #e284bed5
@@ -179,7 +180,8 @@ def ranked_lists(
     top:int=10,        # ranks to return
     dist=None          # (Q, G) array or tensor: rank by these distances, features are not looked at
 ) -> RankedLists:
-    "The first `top` gallery images of each query, junk and same-camera ones removed, ties in gallery order."
+    """The first `top` gallery images of each query, junk and same-camera ones removed, ties in gallery order;
+    ValueError where none of the queries has a match."""
     similarity = cosine_rows(q_feats, g_feats) if dist is None else distance_rows(dist)
     shape = (len(q_feats), len(g_feats)) if dist is None else tuple(dist.shape)
     ids = checked_ids(q_pids, g_pids, q_camids, g_camids, shape)

@@ -32,7 +32,7 @@ def features_of(fn, images, rows, mirror, device, precision) -> dict:
 def extract(
     fn,                         # normalised float32 (B, 3, H, W) → {name: (B, d)}; on CPUs in several threads
     images:np.ndarray,          # uint8 (N, 3, H, W), a memory map will do
-    rows:np.ndarray|None=None,  # which images, all unless told
+    rows:np.ndarray|None=None,  # numbers of the images (no mask), all unless told
     batch:int=128,              # images per forward
     mirror:bool=True,           # average with the mirror image's feature
     device="cpu",               # where the network is
@@ -43,6 +43,7 @@ def extract(
     all of them must call. No image is a ValueError."""
     # a copy: torch takes no negative strides
     rows = np.arange(len(images)) if rows is None else np.array(rows, order="C")
+    if rows.dtype == bool: raise ValueError("rows is a mask: give row numbers, np.flatnonzero(rows).")
     if not len(rows): raise ValueError("features of 0 images were asked for: pass at least one image.")
     mine = share(len(rows))
     # one image too many tells a process without a share names and sizes

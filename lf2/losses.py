@@ -258,7 +258,8 @@ def sinkhorn(
     check_every:int=10,    # steps between two looks at it
     most:int=10_000,       # steps
 ) -> tuple[Tensor, int]:   # (N, K) log Q, float64, and the number of steps
-    "The plan of equal rows and columns nearest to P^λ; a class or image without any probability raises ValueError"
+    """The plan of equal rows and columns nearest to P^λ, as far as `most` steps bring it; a class or image without any
+    probability raises ValueError."""
     log_a, (n, k) = power * log_prob.double(), log_prob.shape
     if (log_a.amax(0) == -torch.inf).any() or (log_a.amax(1) == -torch.inf).any():
         raise ValueError("a class or an image has probability 0 everywhere: pass log_softmax of finite logits.")

@@ -6,12 +6,12 @@
 __all__ = ['FAMILIES', 'BEHIND', 'POOLINGS', 'ATTENTIONS', 'HEADS', 'INPUT', 'CHOICES', 'SIZES', 'BUILT', 'FACTS',
            'M_TRIM_THRESHOLD', 'M_MMAP_THRESHOLD', 'BasicBlock', 'small_resnet', 'remove_last_stride', 'build_backbone',
            'full_precision', 'gap', 'stripes', 'GeM', 'VoxelAttention', 'Gated', 'gated', 'open_gates', 'Widen',
-           'equip', 'ReIDNet', 'fresh_heads', 'read_weights', 'weights_key', 'mismatches', 'load_backbone',
+           'equip', 'ReIDNet', 'fresh_heads', 'read_weights', 'weights_key', 'mismatches', 'load_backbone', 'as_built',
            'imagenet_weights', 'make_network', 'digest', 'save_network', 'read_network', 'load_network', 'keep_memory',
            'pick_device', 'autocast']
 
 # %% ../nbs/core/07_network.ipynb #6226a6a1
-import contextlib, ctypes, hashlib, json, warnings
+import contextlib, ctypes, hashlib, json, re, warnings
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -360,7 +360,7 @@ def mismatches(
               and v.shape != own[k].shape]
     return f"{len(wrong)} mismatches: {'; '.join(wrong[:4])}{' …' if len(wrong) > 4 else ''}" if wrong else ""
 
-HEADS = ("fc.", "classifier.", "head.", "neck.", "experts.", "top.", "gem.")
+HEADS = ("fc.", "classifier.", "head.", "neck.", "experts.", "top.", "gem.", "AuxLogits.")
 
 def load_backbone(
     backbone:nn.Module, # from `build_backbone`
@@ -369,27 +369,44 @@ def load_backbone(
 ) -> nn.Module:
     "Copies `tensors` into the backbone; a missing, foreign or misshapen name is an error that lists it."
     own = backbone.state_dict()
-    tensors = {k.removeprefix("backbone.").removeprefix("base."): v
-               for k, v in tensors.items() if not k.startswith(HEADS)}
+    tensors = {k.removeprefix("backbone.").removeprefix("base."): v for k, v in tensors.items()
+               if not k.startswith(HEADS)}
+    tensors = {k: v for k, v in tensors.items() if not k.startswith(HEADS)}
     if wrong := mismatches(own, tensors):
         raise RunError(f"weights {origin!r} do not fit this arch ({wrong}): choose the arch they were made for.")
     backbone.load_state_dict(tensors, strict=False)
     return backbone
 
 # %% ../nbs/core/07_network.ipynb #7706eb15
+INPUT = dict(resize="bicubic", mean=[.485, .456, .406], std=[.229, .224, .225]) # `decode_image`, then `normalise`
+
+def as_built(
+    state:dict, # name → tensor, of torchvision's file
+    arch:str    # a torchvision classifier
+) -> dict:
+    "The same with the names, and for the input, of the backbones here."
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)", r"\1", k): v for k, v in state.items()}
+    if arch.startswith("inception"):
+        mean, std = (torch.tensor(INPUT[k]).view(3, 1, 1) for k in ("mean", "std"))
+        first, behind = "Conv2d_1a_3x3.conv.weight", "Conv2d_1a_3x3.bn.running_mean"
+        w = state[first]
+        state |= {first: w*2*std, behind: state[behind] - (w*(2*mean - 1)).sum((1, 2, 3))}
+    return state
+
 def imagenet_weights(
     arch:str # a torchvision classifier
 ) -> dict:
-    "torchvision's IMAGENET1K_V1 state dict, from the hub's cache or downloaded; no connection is an error."
+    "torchvision's IMAGENET1K_V1 `as_built`, from the hub's cache or downloaded; no connection is an error."
     if arch == "small": raise RunError("weights 'imagenet' do not exist for arch 'small': use weights='none'.")
     entry = torchvision.models.get_model_weights(arch).IMAGENET1K_V1
     place = Path(torch.hub.get_dir())/"checkpoints"/Path(entry.url).name
     try:
-        return torch.hub.load_state_dict_from_url(entry.url, map_location="cpu", progress=False, check_hash=True,
+        state = torch.hub.load_state_dict_from_url(entry.url, map_location="cpu", progress=False, check_hash=True,
             weights_only=True)
     except OSError as e:
         raise RunError(f"weights 'imagenet' of {arch} cannot be downloaded from {entry.url}: put the file at {place} "
                        "or give weights=PATH.") from e
+    return as_built(state, arch)
 
 # %% ../nbs/core/07_network.ipynb #447dcac4
 def make_network(
@@ -402,7 +419,6 @@ def make_network(
     return net
 
 # %% ../nbs/core/07_network.ipynb #bf971a50
-INPUT = dict(resize="bicubic", mean=[.485, .456, .406], std=[.229, .224, .225]) # `decode_image`, then `normalise`
 CHOICES = dict(neck=["none", "bn"], pooling=POOLINGS, expert_input=["pooled", "concat"], attention=ATTENTIONS,
                inference=["concat", "global", "experts"])
 SIZES = dict(height=dict(type="integer", minimum=16, maximum=4096), width=dict(type="integer", minimum=8, maximum=4096))
@@ -487,7 +503,8 @@ def pick_device(
     device:str="auto",   # "auto", "cpu" or "cuda"
     precision:str="auto" # "auto", "fp32", "bf16" or "fp16"
 ) -> tuple:
-    "(torch.device, precision) by the fixed rule; an impossible wish is an error."
+    """(torch.device, precision) by the fixed rule; what the machine lacks is an error, names are checked by the
+    configuration."""
     keep_memory()
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("device 'cuda' was asked for but torch sees no GPU: use device='cpu' or install a CUDA build of "

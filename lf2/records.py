@@ -285,7 +285,9 @@ def equivalences(
     path = Path(path or project_root()/"results"/"equivalent.json")
     if not path.exists(): return []
     try: pairs = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e: raise disk_error(path, e) from e
+    except OSError as e: raise disk_error(path, e) from e
+    except (ValueError, RecursionError) as e:
+        raise RunError(f"{path} is not JSON ({' '.join(str(e).split())}): restore it from git.") from e
     if wrong := misfit(_are_pairs, pairs): raise RunError(f"{path}: {wrong}; restore it from git.")
     return pairs
 

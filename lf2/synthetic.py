@@ -171,7 +171,8 @@ def draw_persons(
     net:Network,
     n:int,              # persons
     rng:np.random.Generator,
-    local_detail:str    # "none", "default" or "strong": how often patterns, logos and bags occur, and nothing else
+    # "none", "default" or "strong": how often patterns, logos and bags occur; "none" has no open jackets either
+    local_detail:str
 ) -> np.ndarray:        # (n,) of dtype PERSON
     "People with a network's wardrobe."
     p, (patterned, printed, bagged) = np.zeros(n, PERSON), DETAIL[local_detail]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from .batches import generator
 from .config import RunError, keyed_seed
+from .losses import demand
 from .network import autocast
 from .processes import average
 from .stepping import Stage, resumable
@@ -50,8 +51,11 @@ class CameraColours(nn.Module):
         self.register_buffer("std", torch.stack([s for s, _ in moments]).float().clamp(min=1))
         self.register_buffer("mean", torch.stack([m for _, m in moments]).float())
     def place(self, camids):
-        "Camera numbers → their places 0 … K − 1."
-        return torch.searchsorted(self.names, camids.contiguous())
+        "Numbers of cameras → their places 0 … K − 1; a number that has no images raises ValueError."
+        at = torch.searchsorted(self.names, camids.contiguous()).clamp(max=len(self.names) - 1)
+        demand((self.names[at] == camids).all(), lambda: f"cameras {camids.unique().tolist()} were asked for, and "
+               f"there are {self.names.tolist()}: name cameras that have images.")
+        return at
     def restyle(self, images, camids, wanted):
         "uint8 images (B, 3, H, W) of cameras `camids` (B,) as cameras `wanted` (B,) would show them, uint8."
         a, b = self.place(camids), self.place(wanted)

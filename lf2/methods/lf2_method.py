@@ -192,7 +192,8 @@ def refine(self:LF2, feats) -> dict:
 # %% ../../nbs/methods/30_lf2_method.ipynb #bd017c05
 @patch
 def label(self:LF2, feats, epoch) -> dict:
-    "{stream: pseudo labels (N_t,)} by k-means; the copies of baseline-3x share theirs, `supervised` returns the truth."
+    """{stream: pseudo labels (N_t,)} by the run's clustering; the copies of baseline-3x share theirs, `supervised`
+    returns the truth."""
     if self.truth is not None: return {"P0": self.truth}
     found = share_out({s: partial(self.cluster, s, unit(f), keyed_seed(self.cfg.seed, "kmeans", epoch, s))
                        for s, f in feats.items()})
@@ -224,8 +225,8 @@ def clusterings(self:LF2, labels) -> dict:
 @patch
 @torch.no_grad()
 def begin_epoch(self:LF2, feats, labels, epoch):
-    """The classifier's rows become the unit-length means of their classes, in the space it reads: behind the teacher's
-    neck."""
+    """The classifier's rows, at unit length: centroids of φ^P0; or class means behind the teacher's neck, also where
+    there are no centroids (true labels, DBSCAN); or as they are (`classifier_init`)."""
     device, how = self.classifier.weight.device, self.cfg.classifier_init
     if how == "keep": return
     if how == "centroids" and self.clusters and self.cfg.clustering != "dbscan":
@@ -319,6 +320,6 @@ def describe(self:LF2, x) -> dict:
 # %% ../../nbs/methods/30_lf2_method.ipynb #89e0989c
 @patch
 def after_step(self:LF2, step):
-    "Eq. (4) for parameters and BN statistics."
+    "Eq. (4) for the parameters; the BN statistics as `teacher_bn` says."
     cfg = self.cfg
     update_teacher(self.teacher, self.student, cfg.omega, step if cfg.ema_warmup else None, buffers=cfg.teacher_bn)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..config import keyed_seed, param
+from ..config import RunError, keyed_seed, param
 from ..method import Card
 from .lf2_method import LF2, Params as OfLF2
 
@@ -24,8 +24,9 @@ def handed_around(
 ) -> np.ndarray:
     "The labels (N,), where a share of the images, drawn by lot, have each the label of the next."
     labels = np.array(labels)
-    known = np.flatnonzero(labels >= 0)
-    drawn = np.random.default_rng(keyed_seed(seed, "wrong labels")).permutation(known)[:round(wrong*len(known))]
+    lot = np.random.default_rng(keyed_seed(seed, "wrong labels")).permutation(len(labels))
+    drawn = lot[labels[lot] >= 0]
+    drawn = drawn[:round(wrong*len(drawn))]
     labels[drawn] = labels[np.roll(drawn, 1)]
     return labels
 
@@ -55,6 +56,12 @@ class SwappedLF2(LF2):
              for name, label, colour, order, needs in (
                  ("lf2-global-labels", "LF², global labels for the parts", "#88ccee", 97, ("M",)),
                  ("lf2-true-labels", "LF², true labels for the parts", "#ddaacc", 98, ("M", "truth")))}
+    @classmethod
+    def check(cls, cfg, known):
+        super().check(cfg, known)
+        if cfg.batches == "shared":
+            raise RunError("batches = 'shared' looks up a part's own clusters, and here the parts learn other labels: "
+                           "use batches='per-label'.")
     def __init__(self, cfg, nets, known):
         super().__init__(cfg, nets, known)
         self.given = known.labels if "truth" in self.card.needs else None
