@@ -210,6 +210,9 @@ def _checked(name, value, f):
     if typ is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**1000 else math.inf
     if typ is str and isinstance(value, os.PathLike): value = os.fspath(value)
+    if typ is str and isinstance(value, int|float) and not isinstance(value, bool):
+        raise ConfigError(f"parameter {name} = {shown} was read as a number: give a name; of a file or folder, write "
+                          f"./{shown}.")
     if not isinstance(value, typ) or (isinstance(value, bool) and typ is not bool):
         raise ConfigError(f"parameter {name} = {shown} is of type {type(value).__name__}: give a value of type "
                           f"{typ.__name__}.")

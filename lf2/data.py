@@ -385,6 +385,9 @@ def parse_names(
     if str(pattern).endswith(".csv"): return listed_names(folder, pattern)
     try: known = set(re.compile(pattern).groupindex)
     except re.error as e: raise DataError(f"pattern {pattern!r} is not a regular expression ({e}): mend it.") from e
+    if not known and re.compile(pattern).groups:
+        raise DataError(f"pattern {pattern!r} has groups without names: write (?P<cam>…) and (?P<pid>…), or (?:…) "
+                        "where nothing is to be found.")
     if known - set(GROUPS):
         raise DataError(f"pattern {pattern!r} has the groups {', '.join(sorted(known))}: name them pid and cam, and "
                         "time, or seq and frame.")

@@ -325,6 +325,9 @@ def read_weights(
 ) -> dict:
     "Name → tensor from a file, without running any code that it may hold; a file that cannot be read so is an error."
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise RunError(f"weights file {str(path)!r} is a folder: give the file in it, such as "
+                       f"{str(path/'teacher.safetensors')!r}.")
     if not path.is_file():
         raise RunError(f"weights file {str(path)!r} does not exist: give the path of a .safetensors or .pth file.")
     try:

@@ -34,7 +34,7 @@ def disk_error(
     code = getattr(e, "errno", None) or next((c for c in (*REMEDY, errno.EROFS) if os.strerror(c) in str(e)), None)
     remedy = REMEDY.get(code, "see that it is there and that you may write to it")
     return RunError(f"{path} cannot be used ({os.strerror(code) if code else ' '.join(str(e).split())}): {remedy}, or "
-                    "choose another results_dir or cache_dir.")
+                    "choose another folder (results_dir, cache_dir or out, whichever named it).")
 
 def _flush(folder):
     "Folder entries to the disk, where the file system knows how."
