@@ -52,7 +52,7 @@ book: .venv-book/.made ## all notebooks as a web site in _book/, from their save
 paper: env ## the tables and figures, and whatever runs they still need: seeds=0,1,2 jobs=N pair=real data_root=… dry=1
 	@.venv/bin/python tools/paper.py
 
-study: env ## what each difference between paper and released code is worth: profile=paper only=fm,lam seeds=0 jobs=N dry=1, see tools/study.py
+study: env ## what each difference between paper and released code is worth: only=fm,lam seeds=0 jobs=N dry=1; or profile=paper; see tools/study.py
 	@.venv/bin/python tools/study.py
 
 equivalent: env ## which records outlive a change of the code: OLD=<commit> methods=lf2,ssg, minutes; see nbs/checks/check_equivalence.ipynb

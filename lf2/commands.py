@@ -304,10 +304,14 @@ def refuse(
 def asked_of(
     name:str # of a tool: app, export, paper, study, equivalent
 ) -> dict: # parameter → text
-    "What was typed, to make or to the tool itself; a wrong parameter ends the program with a sentence about it."
+    """What was typed, to make or to the tool itself; a wrong parameter ends the program with a sentence about it,
+    help=1 with the tool's own text."""
     logging.getLogger("matplotlib").setLevel("ERROR")   # not a word about its caches
     try:
         given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
+        if given.pop("help", "0") not in ("0", ""):
+            print(sys.modules["__main__"].__doc__.strip())
+            sys.exit(0)
         refuse(name, given)
         return given
     except RunError as e: sys.exit(f"{type(e).__name__}: {e}")

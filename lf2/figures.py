@@ -147,7 +147,9 @@ def few_colours(
     "The PNG with 256 colours, pixels and dots per inch as before; itself where it has them, or is not opaque."
     with Image.open(io.BytesIO(png)) as full:
         if full.mode == "P" or full.convert("RGBA").getextrema()[3][0] < 255: return png
-        dpi, few = full.info.get("dpi"), full.convert("RGB").quantize(256, dither=0)
+        dpi, few = full.info.get("dpi"), full.convert("RGB")
+        # the lines' few pixels keep their colours beside photographs
+        few = few.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=0)
     few.save(short := io.BytesIO(), format="PNG", optimize=True, **(dict(dpi=dpi) if dpi else {}))
     return min(png, short.getvalue(), key=len)
 

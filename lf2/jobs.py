@@ -49,8 +49,9 @@ def pair_of(
         raise RunError(f"pair = {pair!r} is unknown: choose one of {', '.join(PAIRS)}, or give source=… target=….")
     source, target = given.get("source", PAIRS[pair][0]), given.get("target", PAIRS[pair][1])
     if source == target: raise RunError(f"source and target are both {source!r}: choose two data sets.")
-    if pair == "real" and not any(given.get(k) for k in ("data_root", "source_root", "target_root")):
-        raise RunError("pair=real reads Market-1501 and DukeMTMC-reID from a folder of yours: add data_root=….")
+    if pair == "real" and not given.get("data_root") and not all(given.get(f"{s}_root") for s in ("source", "target")):
+        raise RunError("pair=real reads Market-1501 and DukeMTMC-reID from folders of yours: add data_root=…, or "
+                       "source_root=… and target_root=….")
     return source, target
 
 def directions_of(
@@ -124,7 +125,7 @@ def study_plan(
     if profile not in (SHOWN, *SWITCHES):
         raise RunError(f"profile = {profile!r} has no study: choose one of {', '.join([SHOWN, *SWITCHES])}.")
     every = study_of(profile)
-    known = [profile, *dict.fromkeys(r["group"] for r in every), *(r["key"] for r in every)]
+    known = list(dict.fromkeys([profile, *(r["group"] for r in every), *(r["key"] for r in every)]))
     for w in words:
         if w not in known: raise RunError(f"only = {w!r} is no part of the study: choose from {', '.join(known)}.")
     rows = [r for r in every if not words or {r["group"], r["key"]} & set(words) - {profile}]

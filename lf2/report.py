@@ -7,8 +7,8 @@ __all__ = ['COLOURS', 'PAPER', 'PANELS', 'PLACES', 'FRAMES', 'STYLE', 'CAPTIONS'
            'over_epochs', 'draw_losses', 'draw_agreement', 'draw_sizes', 'learning_curves', 'thumbnail_rows',
            'frames_of', 'cluster_rows', 'best_and_worst', 'ranked_rows', 'config_of', 'features_of', 'target_images',
            'draw_lists', 'pictures', 'without_paths', 'parameters_table', 'seconds_table', 'data_table',
-           'provenance_table', 'embedded', 'html_table', 'folded', 'terms_of', 'data_warnings', 'headline', 'remarks',
-           'clusters_table', 'cluster_block', 'write_clusters', 'page', 'write_report']
+           'provenance_table', 'embedded', 'html_table', 'folded', 'part_told', 'terms_of', 'data_warnings', 'headline',
+           'remarks', 'clusters_table', 'cluster_block', 'write_clusters', 'page', 'write_report']
 
 # %% ../nbs/paper/82_report.ipynb #4775bffc
 import base64, html, io, math, os, re, warnings
@@ -395,12 +395,22 @@ CAPTIONS = {"curves": ("Learning curves", "Epoch 0 is the start, the source netw
                                                       "images of the last epoch, without the same person's images from "
                                                       "the same camera.")}
 
-TERMS = {"cls": "cross entropy: how well the pseudo labels are predicted, before it is weighted",
+TERMS = {"cls": "cross entropy: how well the pseudo labels are predicted, as it is weighted",
          "tri": "triplet loss: a crop's own cluster is to be nearer than the others, times λ, α or γ",
          "fm": "the loss that teaches the Fusion Module, on its fused features",
          "P0": "the whole body, and the clustering of its feature",
-         "P1": "the upper part, fused with the whole, and the clustering of that", "P2": "the lower part, likewise",
          "ARI": "adjusted Rand index: how far two sets of labels agree, 1 for the same groups, 0 for chance"}
+
+def part_told(
+    record:dict, # of a finished run
+    j:int        # from 1
+) -> str:
+    "What the stream Pj is, by the record's method and K."
+    p = record["parameters"]
+    if p["method"] == "baseline-3x": return "the whole body again: a batch of its own for the same clustering"
+    K = p.get("K") or 2
+    where = ("the upper part", "the lower part")[j - 1] if K == 2 else f"part {j} of {K}, counted from the top"
+    return where + ("" if p["method"] in ("lf2-nofm", "ssg") else ", fused with the whole") + ", and its clustering"
 
 def terms_of(
     record:dict # of a finished run
@@ -409,7 +419,8 @@ def terms_of(
     heard = {w for h in record["epochs"] for name in h["losses"] for w in name.split(" ")} | {w
         for h in record["epochs"] for w in h["sizes"]}
     if any(h["between"] or h["truth"] for h in record["epochs"]): heard.add("ARI")
-    return {term: meaning for term, meaning in TERMS.items() if term in heard}
+    parts = {w: part_told(record, int(w[1:])) for w in sorted(heard) if re.fullmatch(r"P[1-9]\d*", w)}
+    return {term: meaning for term, meaning in TERMS.items() if term in heard} | parts
 
 # %% ../nbs/paper/82_report.ipynb #89e2836e
 def data_warnings(
@@ -426,8 +437,9 @@ def headline(
 ) -> str:
     "The run's outcome in a sentence."
     if not record["evaluations"]:
-        return (f"Trained for {record['final']['epoch']} epochs; the target's identities are not known, so nothing was "
-                "measured.")
+        why = [n.split(": ", 1)[1] for n in record.get("notes", []) if n.startswith("nothing was evaluated: ")]
+        told = "".join(f": {w}" for w in why[:1])
+        return f"Trained for {record['final']['epoch']} epochs; nothing was measured{told}."
     feature = record["final"]["headline"]
     start, last = record["evaluations"][0][feature], record["final"][feature]
     if not record["final"]["epoch"]:

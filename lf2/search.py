@@ -251,7 +251,7 @@ def query_files(
                               f"{printable(gallery)}: give the path of a crop.")
         found += list_images(here[0]) if here[0].is_dir() else [here[0]]
     if not found: raise DataError(f"query {printable(query)!r} is a folder without images: give crops.")
-    return found
+    return list({p.resolve(): p for p in found}.values())
 
 def camera_told(
     path:Path,   # of a crop that is not of the gallery
@@ -377,8 +377,11 @@ def write_found(
         best = [figure(f, f"{i}. {s:.3f}", f"camera {c}" if c else "", n) for i, (f, s, c, n) in
                 enumerate(zip(index.files(d.row), d.similarity, d.camera, d.crop, strict=True), 1)]
         return Path(q).name, [figure(q, "query", cls="query"), *best]
-    text = page("Ranked lists", f"{found['query'].nunique()} queries among {len(index):,} crops; the best of other "
-                                "cameras, by cosine similarity.",
+    n, known = found["query"].nunique(), found["query camera"] != ""
+    which = ("the best of other cameras" if known.all() else "the best of other cameras, where a query's is known, "
+             "else of all" if known.any() else "the best of all cameras, for the queries' are not known")
+    text = page("Ranked lists", f"{n} quer{'y' if n == 1 else 'ies'} among {len(index):,} crops; {which}, by cosine "
+                                "similarity.",
                 [shown(q, d) for q, d in found.groupby("query", sort=False)])
     with atomic_path(csv) as part:
         found.drop(columns="row").to_csv(part, index=False, float_format="%.6f", errors="surrogateescape")

@@ -30,7 +30,7 @@ from papermill.__main__ import papermill
 from papermill.exceptions import PapermillExecutionError
 command = KernelManager.format_kernel_cmd
 hush = "--IPKernelApp.exec_lines=import logging; logging.getLogger('matplotlib').setLevel('ERROR')"
-def quiet(self, extra_arguments=None): return command(self, [*(extra_arguments or []), "--log-level=ERROR", hush])
+def quiet(self, extra_arguments=None): return command(self, [*(extra_arguments or []), "--log-level=CRITICAL", hush])
 KernelManager.format_kernel_cmd = quiet
 LocalProvisioner.get_shutdown_wait_time = lambda self, recommended=5.: 300.
 try: papermill()
