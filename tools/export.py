@@ -1,6 +1,6 @@
 """`make export model=… out=…`: an ONNX file of a network, its card, and the check of both.
 
-    make export model=runs/RUN/teacher.safetensors                   # FILE.onnx beside it
+    make export model=runs/RUN/teacher.safetensors                   # teacher.onnx beside it
     make export model=runs/RUN/teacher.safetensors out=FILE.onnx
 """
 import sys
