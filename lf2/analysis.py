@@ -8,7 +8,7 @@ __all__ = ['NO_RUNS', 'VIEWS', 'TINTS', 'HUES', 'MARKERS', 'SHOWN', 'COMMITTED',
            'load_method', 'views', 'normaliser', 'diagnostic_rows', 'elsewhere', 'explain', 'mass_table', 'overlay',
            'draw_cams', 'tsne', 'scatter', 'outlines', 'separation', 'draw_identities', 'gather', 'save_features',
            'read_features', 'features_for', 'draw_separation', 'draw_moments', 'shared', 'agreement_table',
-           'agreeing_methods', 'draw_agreement']
+           'agreeing_methods', 'draw_agreement', 'pairs_kept', 'pairs_of_runs']
 
 # %% ../nbs/paper/83_analysis.ipynb #21438723
 import itertools, json
@@ -34,7 +34,7 @@ from .figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, YE
 from .method import Known
 from .methods import find_method
 from .network import ReIDNet, stripes
-from .records import atomic_path, read_records
+from .records import DECIDING, atomic_path, json_lines, provenance, read_records
 from .report import config_of
 from .run import load_data, runs_of
 from .tables import comparable
@@ -502,3 +502,39 @@ def draw_agreement(
     fig.suptitle("How far the clusterings of an epoch agree", fontsize=8, y=.985, fontweight="bold")
     fig.text(.5, .015, caption(facts), fontsize=5.5, color=FAINT, ha="center")
     return fig, table
+
+# %% ../nbs/paper/83_analysis.ipynb #94a0176e
+def pairs_kept(
+    labels, # (N,) pseudo labels, −1 unused
+    pids,   # (N,) identities
+    camids  # (N,) cameras
+) -> dict: # of shares, nan where there is no such pair
+    """Of pairs of images: `precision`, those of one label that are one person; `within` and `across`, those of one
+    person in one camera, and in two, that have one label."""
+    def alike(*of):
+        n = np.unique(np.stack(of), axis=1, return_counts=True)[1]
+        return int((n*(n - 1)).sum())
+    def share(some, of): return some/of if of else float("nan")
+    labels, pids, camids = (np.asarray(a) for a in (labels, pids, camids))
+    has = labels >= 0
+    right, near = alike(labels[has], pids[has]), alike(labels[has], pids[has], camids[has])
+    every, in_one = alike(pids), alike(pids, camids)
+    return dict(precision=share(right, alike(labels[has])), within=share(near, in_one),
+                across=share(right - near, every - in_one))
+
+# %% ../nbs/paper/83_analysis.ipynb #7648b286
+def pairs_of_runs(
+    results_dir, # of the records
+    path         # a JSON file, written
+):
+    "Writes {run_id: {name of labels: `pairs_kept`}} of the runs that kept labels and know the target's people."
+    found = {}
+    for record in read_records(results_dir):
+        file = Path(folders(results_dir)[1])/record["run_id"]/"features.safetensors"
+        if not file.is_file(): continue
+        kept, train = safetensors.torch.load_file(file), target_of(record, record["parameters"]["target_root"]).train
+        if (train.pids < 0).any(): continue
+        found[record["run_id"]] = {k.removeprefix("labels."): pairs_kept(y.numpy(), train.pids, train.camids)
+                                   for k, y in sorted(kept.items()) if k.startswith("labels.")}
+    whole = dict(pairs=found, provenance=provenance([*DECIDING, "analysis"]))
+    with atomic_path(path) as part: part.write_text(json_lines(whole), encoding="utf-8")
