@@ -525,16 +525,18 @@ def pairs_kept(
 # %% ../nbs/paper/83_analysis.ipynb #7648b286
 def pairs_of_runs(
     results_dir, # of the records
-    path         # a JSON file, written
+    path,        # a JSON file, written
+    root=None    # folder of a target that comes from files
 ):
     "Writes {run_id: {name of labels: `pairs_kept`}} of the runs that kept labels and know the target's people."
     found = {}
     for record in read_records(results_dir):
         file = Path(folders(results_dir)[1])/record["run_id"]/"features.safetensors"
         if not file.is_file(): continue
-        kept, train = safetensors.torch.load_file(file), target_of(record, record["parameters"]["target_root"]).train
-        if (train.pids < 0).any(): continue
-        found[record["run_id"]] = {k.removeprefix("labels."): pairs_kept(y.numpy(), train.pids, train.camids)
-                                   for k, y in sorted(kept.items()) if k.startswith("labels.")}
+        kept, train = safetensors.torch.load_file(file), target_of(record, root).train
+        labels = {k.removeprefix("labels."): y.numpy() for k, y in sorted(kept.items()) if k.startswith("labels.")}
+        if not labels or (train.pids < 0).any(): continue
+        found[record["run_id"]] = {s: {k: round(v, 6) for k, v in pairs_kept(y, train.pids, train.camids).items()}
+                                   for s, y in labels.items()}
     whole = dict(pairs=found, provenance=provenance([*DECIDING, "analysis"]))
     with atomic_path(path) as part: part.write_text(json_lines(whole), encoding="utf-8")
