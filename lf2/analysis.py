@@ -529,9 +529,9 @@ def pairs_of_runs(
     root=None    # folder of a target that comes from files
 ):
     "Writes {run_id: {name of labels: `pairs_kept`}} of the runs that kept labels and know the target's people."
-    found = {}
-    for record in read_records(results_dir):
-        file = Path(folders(results_dir)[1])/record["run_id"]/"features.safetensors"
+    found, (results, runs) = {}, folders(results_dir)
+    for record in read_records(results):
+        file = runs/record["run_id"]/"features.safetensors"
         if not file.is_file(): continue
         kept, train = safetensors.torch.load_file(file), target_of(record, root).train
         labels = {k.removeprefix("labels."): y.numpy() for k, y in sorted(kept.items()) if k.startswith("labels.")}

@@ -6,7 +6,8 @@
 __all__ = ['ASSIGNMENT', 'ROOMS', 'LIGHT', 'LOST', 'TEACHER', 'NEEDED', 'PLACES', 'parameters', 'make_parameters', 'typed',
            'output_name', 'runs_of', 'shown_path', 'glance', 'known_methods', 'told', 'understood', 'parameters_cell',
            'notebook_parameters', 'need', 'backbones', 'gpu_possible', 'check_machine', 'check_data', 'only_known',
-           'check_run', 'check_plan', 'check_equivalent', 'refuse', 'asked_of', 'help_text', 'as_committed']
+           'check_run', 'check_plan', 'check_equivalent', 'refuse', 'wants_help', 'asked_of', 'help_text',
+           'as_committed']
 
 # %% ../nbs/use/68_commands.ipynb #60bb0881
 import __future__, ast, builtins, contextlib, ctypes, difflib, functools, importlib.util, json, logging, os
@@ -301,6 +302,12 @@ def refuse(
             check_machine(SimpleNamespace(**plain | values))
         case _: check_run(name, values)
 
+def wants_help(
+    given:dict # parameter → text; `help` leaves it
+) -> bool:
+    "Whether help=1 was typed."
+    return given.pop("help", "0") not in ("0", "")
+
 def asked_of(
     name:str # of a tool: app, export, paper, study, equivalent
 ) -> dict: # parameter → text
@@ -309,7 +316,7 @@ def asked_of(
     logging.getLogger("matplotlib").setLevel("ERROR")   # not a word about its caches
     try:
         given = parameters(sys.argv[1:]) | make_parameters(os.environ.get("MAKEFLAGS", ""))
-        if given.pop("help", "0") not in ("0", ""):
+        if wants_help(given):
             print(sys.modules["__main__"].__doc__.strip())
             sys.exit(0)
         refuse(name, given)

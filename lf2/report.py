@@ -437,9 +437,9 @@ def headline(
 ) -> str:
     "The run's outcome in a sentence."
     if not record["evaluations"]:
-        why = [n.split(": ", 1)[1] for n in record.get("notes", []) if n.startswith("nothing was evaluated: ")]
-        told = "".join(f": {w}" for w in why[:1])
-        return f"Trained for {record['final']['epoch']} epochs; nothing was measured{told}."
+        said = "nothing was evaluated"
+        why = next((n.removeprefix(said) for n in record.get("notes", []) if n.startswith(f"{said}: ")), "")
+        return f"Trained for {record['final']['epoch']} epochs; nothing was measured{why}."
     feature = record["final"]["headline"]
     start, last = record["evaluations"][0][feature], record["final"][feature]
     if not record["final"]["epoch"]:

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from lf2.commands import help_text, make_parameters, output_name, parameters, refuse, runs_of, shown_path
+from lf2.commands import help_text, make_parameters, output_name, parameters, refuse, runs_of, shown_path, wants_help
 from lf2.config import RunError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,10 +100,10 @@ def found(name): return next((ROOT/"nbs").rglob(f"{name}.ipynb"))
 def checked(name, words):
     """The parameters; a RunError about the first that is wrong, as far as that can be told in a second."""
     given = parameters(words) | make_parameters(os.environ.get("MAKEFLAGS", ""))
-    wants_help = given.pop("help", "0") not in ("0", "")
+    helps = wants_help(given)
     if name == "run_adapt" and not given.keys() & {"M", "preset", "method"}: given = {"M": "700"} | given
-    if not name.startswith(("tab_", "fig_")) and not wants_help: refuse(name, given)
-    return given, wants_help
+    if not name.startswith(("tab_", "fig_")) and not helps: refuse(name, given)
+    return given, helps
 
 
 def main():
@@ -112,8 +112,8 @@ def main():
     if name == "--refuse":
         for goal in words: checked(GOALS.get(goal, goal), ())
         return 0
-    given, wants_help = checked(name, words)
-    if wants_help:
+    given, helps = checked(name, words)
+    if helps:
         print(help_text(name=name, **{k: given[k] for k in ("method", "preset", "profile") if k in given}))
         return 0
     results = (ROOT/(given.get("results_dir") or "results")).resolve()
