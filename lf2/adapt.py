@@ -163,9 +163,9 @@ def save(self:Adaptation, it=0, **begun):
     tensors, rest = self.method.state_dict(), None
     for what, some in (("labels", self.shown), ("streams", self.labels)):
         tensors |= {f"loop.{what}.{s}": torch.as_tensor(v) for s, v in some.items()}
-    if self.stepper and (it or self.method.keeps_optimiser):
-        state, rest = self.stepper.state()
-        tensors |= state
+    if (self.stepper or self.saved) and (it or self.method.keeps_optimiser):
+        state, rest = self.stepper.state() if self.stepper else self.saved   # not begun: as it was restored
+        tensors |= {k: v for k, v in state.items() if k.startswith("optimizer.")}
     only_main(save_checkpoint, self.stage.folder, len(self.history), tensors, self.stage.params, iteration=it,
               history=self.history,
               evaluations=self.evaluations, begun=begun or None, stepper=rest)

@@ -200,7 +200,7 @@ def remedy(
     used:int        # of them, not noise
 ) -> str:
     "What to change when there are too few identities for a batch."
-    if by == "M": return "lower batch, or M so that clusters grow"
+    if by == "M": return "lower batch, or M so that clusters grow, or add images"
     if by not in ("eps", "rho"): return "lower batch"
     noise = f"{images - used} of {images} images are noise"
     if 2*used < images: return f"{noise}, so {by} is too small: raise it, or lower batch"

@@ -26,7 +26,8 @@ def as_features(
     name:str="feats"  # what to call it in an error
 ) -> torch.Tensor:
     "`feats` as a detached float32 tensor (N, d) on its device; ValueError if it is not a finite matrix."
-    if isinstance(feats, np.ndarray) and not feats.flags.writeable: feats = feats.copy()
+    if isinstance(feats, np.ndarray) and (min(feats.strides, default=0) < 0 or not feats.flags.writeable):
+        feats = feats.copy()  # torch takes neither
     x = torch.as_tensor(feats).detach().float()
     if x.ndim != 2 or not len(x):
         raise ValueError(f"{name} has shape {tuple(x.shape)}: give a matrix with one row per image.")

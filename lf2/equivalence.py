@@ -43,6 +43,7 @@ def trials(
         profiles = [dict(profile=p) for p in cls.profiles if p != "paper"]
         # clusters by DBSCAN alone need the source network of this profile, good enough after twenty iterations
         trial = TRIAL if "M" in cls.cards[name].needs else TRIAL | dict(profile="text-only")
+        if cls.keeps_optimiser or "cameras" in cls.cards[name].needs: trial = trial | dict(epochs=3, iters=4)
         own = [{}] + profiles*(name == next(iter(cls.cards))) + [dict(v)
             for v in cls.cards[name].variants.values()] + FACTORS*(name == "lf2")
         found += [(name, trial | dict(method=name, precision=p) | more) for more in own for p in precisions]
@@ -63,10 +64,10 @@ def digest(
     results:Path, # folder of the records
     run_id:str    # a run there
 ) -> str:
-    "A hash of what a run found: labels, weights, features, losses, metrics."
+    "A hash of what a run found: labels, weights and the method's own state, features, losses, metrics."
     record, folder, h = read_record(results/f"{run_id}.json"), results/"runs"/run_id, hashlib.sha256()
-    for name in ("teacher", "features"):
-        for k, v in sorted(safetensors.torch.load_file(folder/f"{name}.safetensors").items()):
+    for path in (folder/f"{name}.safetensors" for name in ("teacher", "final", "features")):
+        for k, v in sorted(safetensors.torch.load_file(path).items()) if path.exists() else ():
             h.update(k.encode()); h.update(_bytes(v))
     h.update(json.dumps([record["evaluations"], [e["losses"] for e in record["epochs"]]], sort_keys=True).encode())
     return h.hexdigest()[:16]

@@ -7,7 +7,7 @@ __all__ = ['Batch', 'Start', 'Seen', 'Card', 'Known', 'check_clusters', 'Count',
 
 # %% ../nbs/core/18_method.ipynb #f6b33c93
 from collections import namedtuple
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 
 from .batches import IdentitySampler
 from .batches import augment as flip_crop_erase
-from .config import RunError
+from .config import Core, RunError
 from .stepping import Optimiser
 
 # %% ../nbs/core/18_method.ipynb #cd6b652e
@@ -63,12 +63,13 @@ def check_clusters(
     """A RunError where M clusters of the target's images cannot fill a batch; for methods whose labels come from
     k-means."""
     n, needed = known.n_images, cfg.batch//cfg.instances
+    least = needed + next(f.metadata["low"] for f in fields(Core) if f.name == "M")
+    remedy = "choose a smaller M" if n >= least else f"give {least} images or more, or a smaller batch"
     if cfg.M > n:
-        raise RunError(f"M = {cfg.M} pseudo identities are more than the {n} target images: choose a smaller M.")
+        raise RunError(f"M = {cfg.M} pseudo identities are more than the {n} target images: {remedy}.")
     if n - cfg.M < needed:
         raise RunError(f"M = {cfg.M} clusters of {n} target images leave {n - cfg.M} with two images at best, and a "
-                       f"batch needs {needed}: "
-                       "choose a smaller M.")
+                       f"batch needs {needed}: {remedy}.")
 
 # %% ../nbs/core/18_method.ipynb #a41934c4
 Batch = namedtuple("Batch", "images labels index camids raw", defaults=(None,))

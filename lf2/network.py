@@ -372,8 +372,7 @@ def load_backbone(
 ) -> nn.Module:
     "Copies `tensors` into the backbone; a missing, foreign or misshapen name is an error that lists it."
     own = backbone.state_dict()
-    tensors = {k.removeprefix("backbone.").removeprefix("base."): v for k, v in tensors.items()
-               if not k.startswith(HEADS)}
+    tensors = {k.removeprefix("backbone.").removeprefix("base."): v for k, v in tensors.items()}
     tensors = {k: v for k, v in tensors.items() if not k.startswith(HEADS)}
     if wrong := mismatches(own, tensors):
         raise RunError(f"weights {origin!r} do not fit this arch ({wrong}): choose the arch they were made for.")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['from_pixels', 'to_pixels', 'CameraColours', 'CameraNorm', 'run_through', 'Residual', 'draw_weights', 'Generator',
            'Discriminator', 'judged_as', 'critic_loss', 'MetricNet', 'similar', 'dissimilar', 'contrastive',
-           'contrastive_of_generators', 'Pool', 'Recipe', 'recipe', 'Translator', 'only_trains', 'take_step', 'drawn',
-           'fit', 'translate_sets', 'translated', 'CameraTranslator', 'translate_cameras']
+           'contrastive_of_generators', 'Pool', 'Recipe', 'recipe', 'check_size', 'Translator', 'only_trains',
+           'take_step', 'drawn', 'fit', 'translate_sets', 'translated', 'CameraTranslator', 'translate_cameras']
 
 # %% ../nbs/core/20_translate.ipynb #eb2cb78b
 from dataclasses import dataclass
@@ -175,13 +175,13 @@ class MetricNet(nn.Module):
         seed:int=0             # of the initial weights
     ):
         super().__init__()
+        if min(height, width) < 4**stages:
+            raise RunError(f"images of {height}×{width} are too small for a metric network of {stages} stages: choose "
+                           f"a height and a width of {4**stages} pixels or more, or fewer stages.")
         net, c = [], 3
         for i in range(stages):
             net += [nn.Conv2d(c, channels*2**i, 4, 2, 1), nn.LeakyReLU(0.2), nn.MaxPool2d(2)]
             c, height, width = channels*2**i, height//4, width//4
-        if height*width == 0:
-            raise RunError(f"a metric network of {stages} stages needs images of {4**stages} pixels: choose fewer "
-                           "stages.")
         self.net, self.out = nn.Sequential(*net), out
         self.fc1, self.fc2 = nn.Linear(c*height*width, 2*out, bias=False), nn.Linear(2*out, out, bias=False)
         draw_weights(self, seed, "metric")
@@ -257,6 +257,17 @@ def recipe(
         batch=4, lr=1e-3)
     return Recipe(**(small | given))
 
+def check_size(
+    height:int, width:int, # of the images
+    recipe:Recipe,
+    metric:bool=False      # is a `MetricNet` asked for as well?
+):
+    "A RunError where generators cannot halve the images twice, or critics or the metric network find too few pixels."
+    least = max(3*2**recipe.layers, 4**recipe.stages if metric else 0)
+    if height % 4 or width % 4 or min(height, width) < least:
+        raise RunError(f"images of {height}×{width} cannot be translated: choose a height and a width that 4 divides, "
+                       f"of {least} pixels or more.")
+
 class Translator(nn.Module):
     "SPGAN's networks: A → B by `G`, B → A by `F`, critics of both sides, a metric; and its pools."
     def __init__(self,
@@ -265,9 +276,7 @@ class Translator(nn.Module):
         seed:int=0             # of weights and draws
     ):
         super().__init__()
-        if height % 4 or width % 4:
-            raise RunError(f"images of {height}×{width} cannot be translated: choose a height and a width that 4 "
-                           "divides.")
+        check_size(height, width, recipe, metric=True)
         r, shape = recipe, (3, height, width)
         self.recipe, self.seed = r, seed
         self.G, self.F = (Generator(r.width, r.blocks, detail=r.detail, seed=keyed_seed(seed, k)) for k in "GF")
@@ -394,7 +403,8 @@ class CameraTranslator(nn.Module):
         super().__init__()
         names = torch.as_tensor(camids).unique()
         if len(names) < 2:
-            raise RunError("translation between cameras needs two of them: these images have one camera number.")
+            raise RunError("translation between cameras needs two of them, and these images have one camera number: "
+                           "use colours, or another method.")
         self.register_buffer("names", names)
         self.recipe, self.seed, self.keep = recipe, seed, keep
         self.G = Generator(recipe.width, recipe.blocks, len(names), recipe.detail, seed)

@@ -23,7 +23,7 @@ from .dual_refinement import density_labels
 from ..network import gap
 from ..processes import share, share_out, world
 from ..stepping import Optimiser
-from ..translate import CameraColours, CameraTranslator, from_pixels, recipe, translate_cameras
+from ..translate import CameraColours, CameraTranslator, check_size, from_pixels, recipe, translate_cameras
 
 # %% ../../nbs/methods/42_ad_cluster.ipynb #975eb152
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Params:
                            low=2)
     k2:int         = param(6, "neighbours averaged in its query expansion", "k_2", "the field's: 6", low=1)
 
-RULES["gan_iters"] = lambda p: p["epochs"]*p["iters"]
+RULES["gan_iters"] = lambda p: max(1, p["epochs"]*p["iters"])
 
 # %% ../../nbs/methods/42_ad_cluster.ipynb #a9432744
 def mean_distance(
@@ -93,6 +93,10 @@ class ADCluster(Method):
         if len(np.unique(known.camids)) < 2:
             raise RunError("AD-Cluster shows people in other cameras, and the target's images have one: choose another "
                            "method.")
+        if cfg.generator == "gan": check_size(cfg.height, cfg.width, recipe((cfg.height, cfg.width)))
+        if cfg.processes > 1 and (each := cfg.made*cfg.batch/cfg.processes) % 1:
+            raise RunError(f"made = {cfg.made} of batch = {cfg.batch} is {each:g} images for each of {cfg.processes} "
+                           "processes: choose a made that gives whole ones.")
     @property
     def network(self): return self.net
     def embed(self, x): return self.net.embed(self.net(x))

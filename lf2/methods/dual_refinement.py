@@ -58,7 +58,8 @@ def density_labels(
     rho:float,           # share of the closest pairs whose mean distance is ε
     min_samples:int      # of a core, itself included
 ) -> tuple:              # labels (N,), −1 noise, and ε
-    "DBSCAN's clusters; none, or an ε that reaches pairs without a common neighbour, is a RunError."
+    """DBSCAN's clusters; none, or an ε that reaches pairs without a common neighbour, is a RunError, no more than `k1`
+    images a ValueError."""
     D = jaccard_distance(x, k1, k2, sparse=True)
     eps = eps or mean_of_smallest(D, np.zeros(len(x), np.float32), rho, 0.)
     if eps >= 1:
@@ -66,7 +67,8 @@ def density_labels(
                        "longer.")
     labels = dbscan(D, eps, min_samples)
     if labels.max() < 0:
-        raise RunError(f"DBSCAN with ε = {eps:.3f} finds no cluster: raise rho = {rho}, or lower min_samples.")
+        raise RunError(f"DBSCAN with ε = {eps:.3f} finds no cluster: raise rho = {rho}, or eps where one is "
+                       "given, or lower min_samples.")
     return labels, eps
 
 # %% ../../nbs/methods/38_dual_refinement.ipynb #f7629c51

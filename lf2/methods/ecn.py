@@ -21,11 +21,12 @@ from ..config import RunError, keyed_seed, param
 from ..features import unit
 from ..losses import cross_entropy, memory_loss
 from ..method import Card, Method, Start
+from ..network import build_backbone
 from ..parts import keyed_dropout
 from ..processes import gathered, share, world
 from ..settle import settle
 from ..stepping import Optimiser
-from ..translate import CameraColours, CameraTranslator, recipe, translate_cameras
+from ..translate import CameraColours, CameraTranslator, check_size, recipe, translate_cameras
 
 # %% ../../nbs/methods/44_ecn.ipynb #4437d100
 @dataclass(frozen=True)
@@ -177,6 +178,14 @@ class MemoryMethod(Method):
         self.visited = None                             # (rows, features) between forward and after_step
     @classmethod
     def starts(cls, cfg): return [Start(cfg.arch, cfg.seed, cfg.start == "stage1")]
+    @classmethod
+    def check(cls, cfg, known):
+        "Images for a batch at least, and of a size that a translation between cameras can make."
+        room = cfg.batch//getattr(cfg, "versions", 1)
+        if known.n_images < room:
+            raise RunError(f"{known.n_images} target images are fewer than the {room} of a batch: lower batch = "
+                           f"{cfg.batch}.")
+        if cfg.styles == "network": check_size(cfg.height, cfg.width, recipe((cfg.height, cfg.width)))
     @property
     def norm(self): return self.embedding.bn            # the batch normalisation through which every row goes
     def before_norm(self, x):
@@ -292,9 +301,11 @@ class ECN(MemoryMethod):
         for _, part in frozen_parts(self.network.backbone, cfg.frozen): part.requires_grad_(False)
     @classmethod
     def check(cls, cfg, known):
-        "No more neighbours than images."
+        "No more neighbours than images, and a backbone that has the stages to freeze."
+        super().check(cfg, known)
         if cfg.k >= known.n_images:
             raise RunError(f"k = {cfg.k} neighbours of {known.n_images} target images: choose a smaller k.")
+        frozen_parts(build_backbone(cfg.arch)[0], cfg.frozen)
     def train(self, mode=True):
         super().train(mode)
         hold(frozen_parts(self.network.backbone, self.cfg.frozen), self.cfg.frozen_bn)

@@ -6,7 +6,7 @@
 __all__ = ['Params', 'transfer', 'head_log_prob', 'group_sizes', 'glt_terms', 'oracle_values', 'GLT']
 
 # %% ../../nbs/methods/37_glt.ipynb #132ea93c
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -137,7 +137,8 @@ class GLT(Method):
         if (most := max(group_sizes(cfg.M, cfg.groups, cfg.spacing))) > known.n_images:
             raise RunError(f"M = {cfg.M} makes a group of {most} clusters, more than the {known.n_images} target "
                            "images: choose a smaller M.")
-        check_clusters(cfg, known)
+        drawn = group_sizes(cfg.M, cfg.groups, cfg.spacing)[cfg.groups//2]
+        check_clusters(replace(cfg, M=drawn), known)
     @property
     def network(self): return self.teacher.net
     @property

@@ -17,7 +17,7 @@ import torch
 from fastcore.basics import patch
 from torch.nn import functional as F
 
-from ..config import param
+from ..config import RULES, param
 from ..features import unit
 from ..losses import grouped_memory_loss
 from ..method import Card, Count, Method, Start
@@ -53,6 +53,8 @@ class Params:
     min_samples:int= param(3, "images within ε, itself included, that make a core", source="HCD: 3", low=1)
     k1:int         = param(20, "neighbours that encode an image in the Jaccard distance", "k_1", "HCD: 20", low=2)
     k2:int         = param(6, "neighbours averaged in its query expansion", "k_2", "HCD: 6", low=1)
+
+RULES["eps"] = lambda p: 0. if p["arch"] == "small" else 0.6
 
 # %% ../../nbs/methods/39_hcd.ipynb #faa7e8da
 def mutual(
@@ -93,7 +95,11 @@ def edges(
     "Where the graph of a neighbourhood has edges."
     return mutual(G, n) & (G > similarity)
 
-def point_scores(G, alpha, similarity, n=20):
+def point_scores(
+    G:torch.Tensor,      # (B, k, k) cosines
+    alpha:float, similarity:float,
+    n:int=20             # mutual nearest
+) -> torch.Tensor:
     "(B, k): score of every neighbour for node 0, on the points themselves."
     return arriving(normalised((2*G - 2).exp()*edges(G, n, similarity)), alpha)
 
@@ -114,9 +120,15 @@ def nearest_of_each(
     same[:, :, 0] = False
     return (~same.any(2)).index_fill(1, torch.tensor([0], device=labels.device), False)
 
-def group_scores(V, labels, near, G, alpha, similarity, n=30):
-    """(B, k): score of each neighbour's label for node 0, at the nearest of that label; elsewhere 0. near: (B, k) rows
-    of V."""
+def group_scores(
+    V:torch.Tensor,      # (N, d) unit length
+    labels:torch.Tensor, # (N,)
+    near:torch.Tensor,   # (B, k) rows of V, node 0 first
+    G:torch.Tensor,      # (B, k, k) their cosines
+    alpha:float, similarity:float,
+    n:int=30             # mutual nearest
+) -> torch.Tensor:
+    "(B, k): score of each neighbour's label for node 0, at the nearest of that label; elsewhere 0."
     names, means = group_means(V, labels)
     told = labels[near]
     nodes = means[torch.searchsorted(names, told)]
@@ -157,16 +169,25 @@ def follow_peaks(
     S = normalised(W - torch.diag_embed(W.diagonal()))
     return spread_from(S, F.one_hot(anchors, len(G)).T.to(G.dtype), alpha).argmax(1)
 
-def split_group(feats, alpha, splits, sub):
-    "Which anchor (a member) each of (n, d) members follows, or None where there is no second anchor."
+def split_group(
+    feats:torch.Tensor,  # (n, d) of the members
+    alpha:float,
+    splits:str,          # "meant" or "released"
+    sub:bool             # members of a sub-cluster, or sub-clusters of a cluster
+) -> torch.Tensor:       # (n,), None where there is no second anchor
+    "Which anchor, a member, each member follows."
     released = splits == "released"
     G = feats @ feats.T
     *_, anchors = density_peaks(G, released, "most" if released else "least")
     return None if len(anchors) < 2 else anchors[follow_peaks(G, anchors, alpha, released, released and sub)]
 
 # %% ../../nbs/methods/39_hcd.ipynb #fb1c2bc7
-def take_out(sub, cluster, rows, fresh):
-    "Step a, in place: every row of `rows` alone; who named a sub-cluster leaves the name to its next member."
+def take_out(
+    sub:torch.Tensor, cluster:torch.Tensor, # (N,) labels, changed in place
+    rows:torch.Tensor,                      # (B,)
+    fresh:int                               # first number that is no label yet
+) -> int:                                   # the next one
+    "Step a: every row of `rows` alone; who named a sub-cluster leaves the name to its next member."
     order = torch.arange(len(sub), device=sub.device)
     for i in rows.tolist():
         rest = ((sub == i) & (order != i)).nonzero()[:, 0]
@@ -201,23 +222,39 @@ def joined(
     return labels if not to else torch.tensor([find(a) for a in labels.tolist()], device=labels.device)
 
 # %% ../../nbs/methods/39_hcd.ipynb #d7062143
-def merge_pairs(scores, told, own, allowed, threshold):
-    """[(own label, joined label)] of a batch: scores above the threshold that are allowed, where the best label is
-    among them."""
+def merge_pairs(
+    scores:torch.Tensor, # (B, k)
+    told:torch.Tensor,   # (B, k) labels of the neighbours
+    own:torch.Tensor,    # (B,)
+    allowed:torch.Tensor,# (B, k) bool
+    threshold:float
+) -> list:               # [(own label, joined label)]
+    "Scores above the threshold that are allowed, where the best label is among them."
     good, best, pairs = (scores > threshold) & allowed, scores.argmax(1), []
     for b in good.gather(1, best[:, None])[:, 0].nonzero()[:, 0].tolist():
         pairs += [(own[b].item(), label) for label in told[b][good[b]].tolist()]
     return pairs
 
-def split_subs(V, sub, rows, alpha, splits):
-    "Sub-clusters of `rows` fall apart, in place; a part is named by its anchor."
+def split_subs(
+    V:torch.Tensor,      # (N, d) unit length
+    sub:torch.Tensor,    # (N,) labels, changed in place
+    rows:torch.Tensor,   # (B,)
+    alpha:float, splits:str
+):
+    "Sub-clusters of `rows` fall apart; a part is named by its anchor."
     for i in rows.tolist():
         members = (sub == sub[i]).nonzero()[:, 0]
         if len(members) > 4 and (to := split_group(V[members], alpha, splits, True)) is not None:
             sub[members] = members[to]
 
-def split_clusters(names, means, sub, cluster, rows, fresh, alpha, splits):
-    "Clusters of `rows` fall apart between their sub-clusters, in place, with fresh numbers."
+def split_clusters(
+    names:torch.Tensor, means:torch.Tensor, # (m,) sub-clusters, (m, d), from `group_means`
+    sub:torch.Tensor, cluster:torch.Tensor, # (N,) labels; those of clusters are changed in place
+    rows:torch.Tensor,                      # (B,)
+    fresh:int,                              # first number that is no label yet
+    alpha:float, splits:str
+) -> int:                                   # the next one
+    "Clusters of `rows` fall apart between their sub-clusters, with fresh numbers."
     for i in rows.tolist():
         members = (cluster == cluster[i]).nonzero()[:, 0]
         parts, part = sub[members].unique(return_inverse=True)
@@ -237,7 +274,7 @@ def relabel(
     fresh:int,            # first number that is no label yet
     alpha=0.99, threshold=0.25, similarity=0.45, splits="meant"
 ) -> tuple:               # L⁰, L¹ (N,), next fresh number
-    "One relabelling of a batch."
+    "Steps a to d for a batch; the labels given stay as they are."
     sub, cluster, nodes = sub.clone(), cluster.clone(), V[near]
     G = nodes @ nodes.transpose(1, 2)
     fresh = take_out(sub, cluster, rows, fresh)
@@ -274,8 +311,13 @@ def write_rows(
 # %% ../../nbs/methods/39_hcd.ipynb #f8a0848a
 class ClusterSampler:
     "Batches of clusters in random order: `instances` images of each, one of a singleton."
-    def __init__(self, labels, camids, batch:int=64, instances:int=4):
-        self.camids, self.size, self.instances = np.asarray(camids), batch, instances
+    def __init__(self,
+        labels, camids,         # (N,) each, labels −1 unused
+        batch:int=64,           # images
+        instances:int=4,        # of a cluster
+        camera_aware:bool=True  # positives preferably from other cameras
+    ):
+        self.camids, self.size, self.instances, self.camera_aware = np.asarray(camids), batch, instances, camera_aware
         labels = np.asarray(labels)
         order = np.argsort(labels, kind="stable")[(labels < 0).sum():]
         self.members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
@@ -283,7 +325,7 @@ class ClusterSampler:
         "Rows of one cluster."
         if len(members) == 1: return members
         first, *rest = members[torch.randperm(len(members), generator=gen).numpy()]
-        rest = sorted(rest, key=lambda i: self.camids[i] == self.camids[first])
+        if self.camera_aware: rest = sorted(rest, key=lambda i: self.camids[i] == self.camids[first])
         return np.resize([first, *rest], self.instances)
     def batch(self, gen, step=0) -> torch.Tensor:
         "int64 (batch,) rows."
@@ -296,11 +338,11 @@ class ClusterSampler:
 
 def sampler_of_few(
     labels, camids, # (N,) each, labels −1 unused
-    cfg             # batch, instances
+    cfg             # batch, instances, camera_aware
 ) -> ClusterSampler|None:
     "Where clusters are too few to fill a batch: one in which they come again. Else None."
     few = labels.max() + 1 < cfg.batch//cfg.instances
-    return ClusterSampler(labels, camids, cfg.batch, cfg.instances) if few else None
+    return ClusterSampler(labels, camids, cfg.batch, cfg.instances, cfg.camera_aware) if few else None
 
 # %% ../../nbs/methods/39_hcd.ipynb #5a3161c9
 class HCD(Method):
@@ -331,7 +373,7 @@ class HCD(Method):
     def rate(self, epoch): return 0.1**(3*epoch//self.cfg.epochs)
     def sampler(self, stream, labels, camids):
         if stream == "source": return super().sampler(stream, labels, camids)
-        return ClusterSampler(labels, camids, self.cfg.batch, self.cfg.instances)
+        return ClusterSampler(labels, camids, self.cfg.batch, self.cfg.instances, self.cfg.camera_aware)
 
 # %% ../../nbs/methods/39_hcd.ipynb #e786672e
 @patch

@@ -50,7 +50,6 @@ class Params:
 
 STEMS = {"small": "relu", "resnet": "maxpool", "resnext": "maxpool", "wide_resnet": "maxpool",
          "densenet": "features.pool0", "inception": "maxpool1"}
-RULES["eps"] = lambda p: 0. if p["arch"] == "small" else 0.6
 RULES["mix_after"] = lambda p: next((stage for name, stage in STEMS.items() if p["arch"].startswith(name)),
                                     "features.0")
 

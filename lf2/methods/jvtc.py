@@ -211,7 +211,8 @@ def clusters(
     D = D.copy(); D.setdiag(0)
     eps = mean_of_smallest(D, np.zeros(D.shape[0], np.float32), rho, 1 - jaccard)
     if eps >= jaccard:
-        raise RunError(f"ε = {eps:.3f} reaches pairs without common neighbours ({jaccard:g} and more): lower rho.")
+        raise RunError(f"ε = {eps:.3f} reaches pairs without common neighbours ({jaccard:g} and more): "
+                       f"lower rho = {rho}.")
     return dbscan(D, eps, min_samples=1), eps
 
 # %% ../../nbs/methods/46_jvtc.ipynb #6658354d
@@ -233,6 +234,7 @@ class JVTC(MemoryMethod):
     @classmethod
     def check(cls, cfg, known):
         "The batch must divide into versions; the plus needs the time of every image."
+        super().check(cfg, known)
         if cfg.batch % cfg.versions:
             raise RunError(f"batch = {cfg.batch} is no multiple of versions = {cfg.versions}: change one of them.")
         if cfg.times and (known.times is None or (known.times < 0).any()):

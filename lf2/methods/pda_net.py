@@ -198,7 +198,9 @@ class PairSampler:
         self.place = self.order.argsort()              # of each row in the order of identities
         self.names, self.size = self.labels[self.order].unique_consecutive(return_counts=True)
         self.first = self.size.cumsum(0) - self.size
-        if len(self.names) < 2: raise RunError("pairs of different people need two identities, and the source has one.")
+        if len(self.names) < 2:
+            raise RunError("pairs of different people need two identities, and the source has one: choose another "
+                           "source, or raise ids.")
     def another(self, rows, gen):
         "Another image of the same person, itself where there is none."
         at = torch.searchsorted(self.names, self.labels[rows])
@@ -240,7 +242,10 @@ class PDANet(Method):
         "Key points of both training sets, pairs in fours, a size that can be halved."
         halvings(cfg.height, cfg.width)
         if cfg.batch % (4*cfg.processes):
-            raise RunError(f"batch = {cfg.batch} is no multiple of 4 images for each of {cfg.processes} processes.")
+            raise RunError(f"batch = {cfg.batch} is no multiple of 4 images for each of {cfg.processes} processes: choose "
+                           "one.")
+        if known.n_images < cfg.batch:
+            raise RunError(f"{known.n_images} target images are fewer than batch = {cfg.batch}: lower batch.")
         if cfg.fixed and not (cfg.reconstruction or cfg.adversarial):
             raise RunError(f"fixed = {cfg.fixed} lets generators learn alone, but reconstruction and adversarial are "
                            "0: set one of them, or fixed=0.")
@@ -287,9 +292,10 @@ def mirrored(
     points:torch.Tensor, # (B, 18, 2)
     width:int            # pixels
 ) -> torch.Tensor:
-    "Key points of the mirror image."
+    "Key points of the mirror image; one within the last column stays in sight, in the first."
     flipped = points[:, MIRRORED.to(points.device)].clone()
-    flipped[..., 1] = torch.where(flipped[..., 1] >= 0, width - 1 - flipped[..., 1], flipped[..., 1])
+    x = flipped[..., 1]
+    flipped[..., 1] = torch.where(x >= 0, (width - 1 - x).clamp(min=0), x)
     return flipped
 
 @patch

@@ -17,8 +17,9 @@ from ..checkpoint import only_me
 from ..config import RULES, RunError, code_hash, param, params_hash
 from ..method import Card, Method
 from ..network import build_backbone, stripes
-from ..translate import (Discriminator, Generator, MetricNet, Translator, contrastive, contrastive_of_generators,
-                           critic_loss, dissimilar, from_pixels, judged_as, recipe, similar, translate_sets, translated)
+from ..translate import (Discriminator, Generator, MetricNet, Translator, check_size, contrastive,
+                         contrastive_of_generators, critic_loss, dissimilar, from_pixels, judged_as, recipe, similar,
+                         translate_sets, translated)
 
 # %% ../../nbs/methods/47_spgan.ipynb #2e6ad8bc
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ class SPGAN(Method):
     @classmethod
     def check(cls, cfg, known):
         "Generators halve an image twice; stripes are equal."
-        if cfg.height % 4 or cfg.width % 4:
-            raise RunError(f"height = {cfg.height} and width = {cfg.width}: a translation needs sizes that 4 divides.")
+        check_size(cfg.height, cfg.width, recipe((cfg.height, cfg.width)), metric=True)
         if cfg.stripes:
             nothing = torch.empty(1, 3, cfg.height, cfg.width, device="meta")
             rows = build_backbone(cfg.arch)[0].to("meta")(nothing).shape[2]

@@ -369,6 +369,9 @@ def cluster(self:UNRN, x, epoch) -> np.ndarray:
     labels = dbscan(jaccard_distance(x, cfg.k1, cfg.k2, sparse=True), cfg.eps, cfg.min_samples)
     if labels.max() < 0:
         raise RunError(f"DBSCAN with eps = {cfg.eps} finds no cluster: raise eps, or use clustering='kmeans'.")
+    if labels.max() < 1:
+        raise RunError(f"DBSCAN with eps = {cfg.eps} finds one cluster, and a triplet needs two: lower eps, or use "
+                       "clustering='kmeans'.")
     return labels
 
 @patch
@@ -431,7 +434,7 @@ def embed(self:UNRN, x) -> dict:
 @patch
 @torch.no_grad()
 def describe(self:UNRN, x) -> dict:
-    "Mean weight of the sample, the exponent of the pooling, and how much of the memory is in use."
+    "Mean e^−u of the sample, also where `weighting` is none; the exponent of the pooling; the memory's share in use."
     student, teacher = (branch.outputs(x, int(self.rows)) for branch in (self.student, self.teacher))
     w = (-uncertainties(student.z3, student.f, teacher.z3, teacher.f, self.memory.centres)).exp()
     return dict(weight=w.mean().item(), gem=self.student.net.gem.p.item(),
