@@ -12,7 +12,9 @@ MAKEFLAGS += q
 endif
 endif
 
-.PHONY: help env adapt pretrain evaluate search app export book paper study equivalent bench test soak lab clean
+COMMANDS = help env adapt pretrain evaluate search app export book paper study equivalent bench test soak lab clean
+.PHONY: $(COMMANDS)
+$(foreach word,$(filter-out $(COMMANDS) .venv-book/.made,$(MAKECMDGOALS)),$(error "$(word)" is neither a command nor name=value: make alone lists the commands))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile

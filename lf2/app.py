@@ -14,7 +14,7 @@ from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import safetensors.torch
@@ -47,9 +47,16 @@ class Shelf:
 # %% ../nbs/use/72_app.ipynb #0eff472b
 @dataclass
 class Crops:
-    "Rows of images: `image(row)` as PIL, `pids` and `cams` as text, \"\" unknown."
-    image:object; pids:np.ndarray; cams:np.ndarray
+    "Rows of images: `image(row)` as PIL, `pids` and `cams` as text, \"\" unknown; `names` of one's own files."
+    image:object; pids:np.ndarray; cams:np.ndarray; names:list|None=None
     def __len__(self): return len(self.pids)
+    def about(self, row):
+        "Camera and file of a row, what is known of them."
+        camera = f"camera {self.cams[row]}" if self.cams[row] else ""
+        return [t for t in (camera, self.names[row] if self.names else "") if t]
+    def like(self, text):
+        "Rows of which camera or file hold `text`."
+        return [r for r in range(len(self)) if text.lower() in ", ".join(self.about(r)).lower()]
 
 NOBODY = "", "-1", "0000"   # unknown; junk and distractors, as Market-1501 names them
 
@@ -160,7 +167,8 @@ def own(
         shelves.append(Shelf(label_of(m), m, embed.facts["feature"], index.features, index.features))
     if len({s.label for s in shelves}) < len(shelves):
         for s in shelves: s.label = f"{s.label} ({s.model.parent.name or s.model.stem})"
-    crops = Crops(lambda row: open_image(first.files([row])[0]), np.array(first.pids), np.array(first.cams))
+    crops = Crops(lambda row: open_image(first.files([row])[0]), np.array(first.pids), np.array(first.cams),
+                  first.paths)
     return Collection(f"{len(first):,} crops of {Path(gallery).resolve().name}", shelves, crops, crops, False)
 
 # %% ../nbs/use/72_app.ipynb #90857293
@@ -185,10 +193,11 @@ drop.ondrop = e => { e.preventDefault(); ask(e.dataTransfer.files[0]); };
 drop.querySelector("input").onchange = e => ask(e.target.files[0]);"""
 PICKS, MOST = 16, 20_000_000   # crops offered at a time; bytes of a dropped file
 
-def shown_crop(src, *lines, cls="", link=""):
-    "A picture with lines of text below it."
-    picture = f'<img alt="" src="{html.escape(src, quote=True)}">'
-    if link: picture = f'<a href="{html.escape(link, quote=True)}" title="who is this?">{picture}</a>'
+def shown_crop(src, *lines, cls="", link="", about=""):
+    "A picture with lines of text below it; `about` it tells who cannot see it, or points at it."
+    told = html.escape(printable(about), quote=True)
+    picture = f'<img alt="{told}" title="{told}" src="{html.escape(src, quote=True)}">'
+    if link: picture = f'<a href="{html.escape(link, quote=True)}">{picture}</a>'
     text = "<br>".join(html.escape(printable(t)) for t in lines)
     return f'<figure class="{cls}">{picture}<figcaption>{text}</figcaption></figure>'
 
@@ -206,8 +215,9 @@ def lists_html(
         found = [(r, s, shown.verdict(row, r)) for r, s in best(shelf, feature, shown.hidden(row), k)]
         right = sum(v == "right" for *_, v in found)
         told = f"<small>{right} of the first {len(found)} right</small>" if any(v for *_, v in found) else ""
-        def below(i, r, s): return f"{i}. {s:.2f}", f"camera {shown.gallery.cams[r]}" if shown.gallery.cams[r] else ""
-        crops = [shown_crop(f"/gallery/{r}", *below(i, r, s), cls=v) for i, (r, s, v) in enumerate(found, 1)]
+        def below(i, r, s): return f"{i}. {s:.2f}", *shown.gallery.about(r)
+        crops = [shown_crop(f"/gallery/{r}", *below(i, r, s), cls=v, about=", ".join(shown.gallery.about(r)))
+                 for i, (r, s, v) in enumerate(found, 1)]
         parts.append(f'<h2>{html.escape(shelf.label)} {told}</h2><div '
                      f'class="row">{shown_crop(query, "asked for", cls="query")}{"".join(crops)}</div>')
     return "".join(parts)
@@ -218,21 +228,33 @@ def page(
     row:int|None=None,# the pick
     at:int=0,         # first crop that is offered
     k:int=10,         # crops per list
-    nonce:str=""      # without which no script runs
+    nonce:str="",     # without which no script runs
+    find:str=""       # what the camera or the name of an offered crop holds
 ) -> str:
     "The whole page."
-    n = len(shown.picks)
-    spread = [(at + i*max(1, n//PICKS)) % n for i in range(min(PICKS, n))]
-    picks = "".join(shown_crop(f"/picks/{i}", link=f"/?pick={i}&at={at}") for i in dict.fromkeys(spread))
+    n, also = len(shown.picks), f"&find={quote(find)}" if find else ""
+    if find:
+        some = shown.picks.like(find)
+        offered, onward = some[at:at + PICKS], at + PICKS if at + PICKS < len(some) else 0
+        found = f"{len(some):,} crops" if some else f"no crop has {find!r} in its camera or file name"
+    else:
+        offered, onward = dict.fromkeys((at + i*max(1, n//PICKS)) % n for i in range(min(PICKS, n))), (at + 1) % n
+        found = ""
+    picks = "".join(shown_crop(f"/picks/{i}", link=f"/?pick={i}&at={at}{also}", about=", ".join(shown.picks.about(i)))
+                    for i in offered)
     lists = "<p>Pick a crop, or drop one.</p>" if row is None else lists_html(shown,
         [s.picks[row] for s in shown.shelves], row, f"/picks/{row}", k)
-    key = '<p class="key"><span>the same person</span><span class="w">somebody else</span>no frame: not known</p>'
+    key = ('<p class="key"><span>the same person</span><span class="w">somebody else</span>no frame: not known</p>'
+           if any(p not in NOBODY for p in shown.picks.pids) else "")
     return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
             'content="width=device-width, initial-scale=1">'
             '<title>Ranked lists side by side</title><link rel="icon" href="data:,"><style '
             f'nonce="{nonce}">{STYLE}</style></head><body><h1>Ranked lists side by side</h1>'
             f'<p>{html.escape(printable(shown.title))}</p><p class="note">{html.escape(CONSENT)}</p>'
-            f'<div class="row picks">{picks}</div><p><a href="/?at={(at + 1) % n}">other crops</a></p>'
+            f'<form action="/"><input type="search" name="find" aria-label="camera or file name" '
+            f'placeholder="camera or file name" value="{html.escape(printable(find), quote=True)}"> '
+            f'<button>find</button> {html.escape(printable(found))}</form>'
+            f'<div class="row picks">{picks}</div><p><a href="/?at={onward}{also}">other crops</a></p>'
             '<label id="drop">Drop a picture of one person here, or choose a file <input type="file" '
             'accept="image/*"></label>'
             f'{key}<div id="lists" aria-live="polite">{lists}</div><script '
@@ -247,7 +269,7 @@ class Door(BaseHTTPRequestHandler):
     def answer(self, body, kind="text/html; charset=utf-8", status=200, nonce=""):
         body = body if isinstance(body, bytes) else body.encode()
         policy = (f"default-src 'none'; img-src 'self' data:; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-                  "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+                  "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": len(body), "Content-Security-Policy": policy,
                             "X-Content-Type-Options": "nosniff",
@@ -281,7 +303,7 @@ def do_GET(self):
         given = {k: v[-1] for k, v in parse_qs(url.query).items()}
         row, at = (row_of(given.get(k, ""), len(shown.picks)) for k in ("pick", "at"))
         nonce = secrets.token_urlsafe(16)
-        return self.answer(page(shown, row, at or 0, self.server.k, nonce), nonce=nonce)
+        return self.answer(page(shown, row, at or 0, self.server.k, nonce, given.get("find", "").strip()), nonce=nonce)
     which, _, row = url.path[1:].partition("/")
     crops = {"gallery": shown.gallery, "picks": shown.picks}.get(which)
     row = None if crops is None else row_of(row, len(crops))

@@ -6,8 +6,8 @@
 __all__ = ['ASSIGNMENT', 'ROOMS', 'LIGHT', 'LOST', 'TEACHER', 'NEEDED', 'PLACES', 'parameters', 'make_parameters', 'typed',
            'output_name', 'runs_of', 'shown_path', 'glance', 'known_methods', 'told', 'understood', 'parameters_cell',
            'notebook_parameters', 'need', 'backbones', 'gpu_possible', 'check_machine', 'check_data', 'only_known',
-           'check_run', 'check_plan', 'check_equivalent', 'refuse', 'wants_help', 'asked_of', 'help_text',
-           'as_committed']
+           'check_run', 'check_plan', 'check_equivalent', 'notebook_named', 'refuse', 'wants_help', 'asked_of',
+           'help_text', 'as_committed']
 
 # %% ../nbs/use/68_commands.ipynb #60bb0881
 import __future__, ast, builtins, contextlib, ctypes, difflib, functools, importlib.util, json, logging, os
@@ -252,7 +252,12 @@ def check_run(
 ):
     "A RunError about a parameter of a run; what is the notebook's own affair is left to it."
     core = {f.name for f in fields(config.Core)} | {f.name for c in known_methods().values() for f in fields(c.Params)}
-    own = set(notebook_parameters(_notebook(name))) - core
+    own = set(notebook_parameters(notebook_named(name))) - core
+    if name != "run_adapt":
+        for unknown in (n for n in given if n not in core | own):
+            near = next(filter(None, (difflib.get_close_matches(unknown, sorted(some), 1) for some in (own, core))), "")
+            raise ConfigError(f"parameter {unknown} is unknown: " + (f"did you mean {near[0]}? " if near else "")
+                              + "help=1 lists all.")
     if not (cfg := told("run", "configure", {k: v for k, v in given.items() if k not in own})): return
     told("run", "need_readers", cfg)
     if name == "run_adapt" and (cfg.source, cfg.source_root) == (cfg.target, cfg.target_root):
@@ -279,7 +284,14 @@ def check_equivalent(given):
     if subprocess.run(commit, cwd=project_root(), capture_output=True).returncode:
         raise ConfigError(f"OLD = {given['OLD']!r} is no commit that git knows: name one, such as OLD=HEAD.")
 
-def _notebook(name): return next((project_root()/"nbs").rglob(f"{name}.ipynb"))
+def notebook_named(
+    name:str # without suffix
+) -> Path:
+    "The notebook of that name; a RunError where there is none."
+    known = {p.stem: p for p in (project_root()/"nbs").rglob("*.ipynb") if not p.name.startswith(".")}
+    if name in known: return known[name]
+    near = difflib.get_close_matches(name, known, 1)
+    raise RunError(f"{name!r} is no notebook of nbs/: " + (f"did you mean {near[0]}?" if near else "run_adapt is one."))
 
 # %% ../nbs/use/68_commands.ipynb #172de2ba
 def refuse(
@@ -298,7 +310,7 @@ def refuse(
         case "app" | "export": told(name, "asked", given)
         case "run_search": check_machine(told("search", "search_of", values) or SimpleNamespace(**plain))
         case "bench":
-            only_known(given, notebook_parameters(_notebook(name)), "make bench")
+            only_known(given, notebook_parameters(notebook_named(name)), "make bench")
             check_machine(SimpleNamespace(**plain | values))
         case _: check_run(name, values)
 
@@ -331,7 +343,7 @@ def help_text(
     name:str="run_adapt" # of the notebook; another one's parameters are told by its own cell
 ) -> str:
     "A line for every parameter: name, value, meaning, what it may be."
-    if name != "run_adapt": return parameters_cell(_notebook(name))
+    if name != "run_adapt": return parameters_cell(notebook_named(name))
     cfg, lines = told("run", "configure", dict(method=method, preset=preset, profile=profile)), []
     for f in fields(cfg):
         md, value = f.metadata, getattr(cfg, f.name)

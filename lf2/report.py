@@ -6,9 +6,9 @@
 __all__ = ['COLOURS', 'PAPER', 'PANELS', 'PLACES', 'FRAMES', 'STYLE', 'CAPTIONS', 'TERMS', 'metrics_table', 'draw_accuracy',
            'over_epochs', 'draw_losses', 'draw_agreement', 'draw_sizes', 'learning_curves', 'thumbnail_rows',
            'frames_of', 'cluster_rows', 'best_and_worst', 'ranked_rows', 'config_of', 'features_of', 'target_images',
-           'draw_lists', 'pictures', 'without_paths', 'parameters_table', 'seconds_table', 'data_table',
-           'provenance_table', 'embedded', 'html_table', 'folded', 'part_told', 'terms_of', 'data_warnings', 'headline',
-           'remarks', 'clusters_table', 'cluster_block', 'write_clusters', 'page', 'write_report']
+           'draw_lists', 'pictures', 'parameters_table', 'seconds_table', 'data_table', 'provenance_table', 'embedded',
+           'html_table', 'folded', 'part_told', 'terms_of', 'data_warnings', 'headline', 'remarks', 'clusters_table',
+           'cluster_block', 'write_clusters', 'page', 'write_report']
 
 # %% ../nbs/paper/82_report.ipynb #4775bffc
 import base64, html, io, math, os, re, warnings
@@ -32,7 +32,7 @@ from .data import DataWarning
 from .evaluation import RankedLists, evaluate
 from .figures import card_of
 from .records import atomic_path
-from .run import configure, lists_by, load_data, runs_dir
+from .run import configure, homes, lists_by, load_data, runs_dir, without_paths
 from .search import data_uri, jpeg
 from .tables import METRICS
 
@@ -294,12 +294,6 @@ def pictures(
     return figures
 
 # %% ../nbs/paper/82_report.ipynb #13f186d3
-def without_paths(
-    text:str # a note or a warning
-) -> str:
-    "`text` with the folders of absolute paths left out."
-    return re.sub(r"(?<![\w.~:/<-])/(?:[^\s/'\"]+/)+", "…/", text)
-
 def parameters_table(
     cfg,             # a resolved configuration
     origin:dict=None # parameter → where its value comes from, if another than the configuration says
@@ -430,7 +424,8 @@ def data_warnings(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
         target_images(cfg)
-    return list(dict.fromkeys(without_paths(str(w.message)) for w in caught if issubclass(w.category, DataWarning)))
+    return list(dict.fromkeys(without_paths(str(w.message), homes(cfg)) for w in caught
+                              if issubclass(w.category, DataWarning)))
 
 def headline(
     record:dict # of a finished run
@@ -531,7 +526,7 @@ def page(
     "The report as one HTML document."
     p, esc = record["parameters"], html.escape
     title = esc(f"{p['method']}: {p['source']} → {p['target']}")
-    notes = [*remarks(record), *extra]
+    notes = list(dict.fromkeys([*remarks(record), *extra]))
     if len(figures) == 1 and (record["epochs"] or record["evaluations"]):
         notes.append("the run's folder is not at hand, so that clusters and ranked lists are missing; resume='never' "
                      "makes the run and its folder anew")

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['configure', 'need_readers', 'asked_for', 'runs_dir', 'load_data', 'contents', 'need_splits', 'what_decides', 'run_id',
-           'Phases', 'told', 'started_run', 'going_on', 'with_bn_batch', 'finished', 'begin', 'Run', 'need_identities',
-           'lists_to_keep', 'lists_by', 'shown_params', 'images_and_ids', 'peak_memory', 'repeatable', 'one_sentence',
-           'run', 'evaluate_teacher', 'read_config', 'main']
+           'Phases', 'without_paths', 'homes', 'told', 'started_run', 'going_on', 'with_bn_batch', 'finished', 'begin',
+           'Run', 'need_identities', 'lists_to_keep', 'lists_by', 'shown_params', 'images_and_ids', 'peak_memory',
+           'repeatable', 'one_sentence', 'run', 'evaluate_teacher', 'read_config', 'main']
 
 # %% ../nbs/use/70_run.ipynb #22eca0c1
 import contextlib, hashlib, json, os, re, resource, sys, tempfile, time, warnings
@@ -137,14 +137,31 @@ class Phases:
         try: yield
         finally: self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
 
+def without_paths(
+    text:str, # a note or a warning
+    roots=()  # folders of this machine, None among them left out
+) -> str:
+    "`text` with `roots`, and the folders of other absolute paths, left out."
+    places = {f"{p}/" for r in roots if r for p in (Path(r).expanduser(), Path(r).expanduser().resolve())
+              if p.is_absolute() and p != p.parent}
+    for place in sorted(places, key=len, reverse=True): text = text.replace(place, "")
+    return re.sub(r"(?<![\w.~:/<-])/(?:[^\s/'\"]+/)+", "…/", text)
+
+def homes(
+    cfg # a resolved configuration
+) -> list:
+    "The folders of this machine that its warnings may name."
+    return [cfg.source_root, cfg.target_root, cfg.cache_dir, cfg.results_dir]
+
 @contextlib.contextmanager
-def told(notes):
-    "Adds the warnings of the block to `notes`, and warns again: a live bar wipes what was shown before it."
+def told(notes, roots=()):
+    """Adds the warnings of the block to `notes`, without their folders, and warns again: a live bar wipes what was
+    shown before it."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", DataWarning)
         yield
     for text in dict.fromkeys(str(w.message) for w in said if issubclass(w.category, DataWarning)):
-        notes.append(re.sub(r"(?<![\w.])/\S*/", "", text))   # no folder of this machine in a record
+        notes.append(without_paths(text, roots))   # a record may be published
         warnings.warn(text, DataWarning, stacklevel=2)
 
 # %% ../nbs/use/70_run.ipynb #8f32b6ea
@@ -242,7 +259,7 @@ class Run:
                            "networks.")
     def identify(self):
         "The run's name and place, from everything that decides its result."
-        with told(self.notes):
+        with told(self.notes, homes(self.cfg)):
             self.cfg = with_bn_batch(self.cfg, from_main(going_on, self.cfg, self.keys, self.precision))
         self.decides = what_decides(self.cfg, self.keys, self.precision)
         agree(self.decides | dict(processes=world(), code=self.made_with["code"],
@@ -285,7 +302,7 @@ def work(self):
     "Both stages, then everything that is kept, the record last."
     cfg = self.cfg
     only_main(begin, cfg, self.path, self.folder)
-    with main_first(), self.phase("data"), told(self.notes):
+    with main_first(), self.phase("data"), told(self.notes, homes(self.cfg)):
         self.arrays = {s: cached_images(v, cfg.height, cfg.width, cfg.cache_dir) for s, v in self.splits.items()}
     stage = Stage(cfg, self.device, self.precision, self.folder, self.decides | dict(code=self.made_with["code"]),
                   self.log)
@@ -304,7 +321,7 @@ def work(self):
 @patch_to(Run)
 def whole(self) -> dict:
     "The record, as read from the file: found there, or made."
-    with self.phase("data"), told(self.notes): self.load()
+    with self.phase("data"), told(self.notes, homes(self.cfg)): self.load()
     self.identify()
     if found := from_main(finished, self.cfg, self.path, self.folder): return found
     self.Method.check(self.cfg, self.know())
@@ -503,6 +520,9 @@ def main(
 ) -> int:
     "Runs the configuration in a JSON file; 0, or 1 with one sentence on stderr, or 128 + the signal that ended it."
     args = sys.argv[1:] if argv is None else argv
+    if args in (["-h"], ["--help"]):
+        print("python -m lf2.run CONFIG.json: a run of the parameters in a JSON file; make adapt help=1 lists them.")
+        return 0
     try:
         if len(args) != 1:
             raise RunError("lf2.run takes one argument, the path of a JSON file of parameters: python -m lf2.run "

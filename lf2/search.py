@@ -268,13 +268,18 @@ def ask(
     find:Finder,       # of its features
     files:list,        # the queries
     k:int=10,          # crops per query
-    pattern:str|None=None # of the queries' names, to learn their cameras
+    pattern:str|None=None,    # of the queries' names, to learn their cameras
+    on_bad_image:str="raise"  # or "skip": a query that cannot be read is left out
 ) -> pd.DataFrame: # query, rank, crop, camera, person, similarity
     "The `k` best crops of other cameras for each query, best first."
     feats, bad = embed(files)
     if bad:
         first, why = next(iter(bad.items()))
-        raise DataError(f"query {printable(files[first])} cannot be read ({printable(why)}): give another crop.")
+        named = f"query {printable(files[first])} cannot be read ({printable(why)})"
+        if on_bad_image == "raise" or len(bad) == len(files): raise DataError(f"{named}: give another crop.")
+        warn(f"{len(bad)} of {len(files)} queries left out: {named}.")
+        kept = [q for q in range(len(files)) if q not in bad]
+        files, feats = [files[q] for q in kept], feats[kept]
     at, folder = {p: i for i, p in enumerate(index.paths)}, index.folder.resolve()
     own = [at.get(os.path.relpath(p.resolve(), folder), -1) for p in files]
     depth, known, out = max(p.count("/") for p in index.paths) + 1, np.array(index.cams), []
@@ -369,20 +374,24 @@ def show_found(
 def write_found(
     found:pd.DataFrame, # from `ask`
     index:Index,        # of the gallery
-    out:str|Path        # folder
+    out:str|Path,       # folder
+    files=()            # the queries; one that found nothing is shown with an empty list
 ) -> tuple:
     "Writes out/ranked.csv and out/ranked.html, each in one piece, and returns their paths."
     csv, web = Path(out)/"ranked.csv", Path(out)/"ranked.html"
+    lists = {str(q): None for q in files} | dict(iter(found.groupby("query", sort=False)))
     def shown(q, d):
+        if d is None: return f"{Path(q).name}: no crop that may answer it", [figure(q, "query", cls="query")]
         best = [figure(f, f"{i}. {s:.3f}", f"camera {c}" if c else "", n) for i, (f, s, c, n) in
                 enumerate(zip(index.files(d.row), d.similarity, d.camera, d.crop, strict=True), 1)]
         return Path(q).name, [figure(q, "query", cls="query"), *best]
-    n, known = found["query"].nunique(), found["query camera"] != ""
-    which = ("the best of other cameras" if known.all() else "the best of other cameras, where a query's is known, "
-             "else of all" if known.any() else "the best of all cameras, for the queries' are not known")
+    n, known = len(lists), found["query camera"] != ""
+    which = ("nothing found" if not len(found) else "the best of other cameras" if known.all()
+             else "the best of other cameras, where a query's is known, else of all" if known.any()
+             else "the best of all cameras, for the queries' are not known")
     text = page("Ranked lists", f"{n} quer{'y' if n == 1 else 'ies'} among {len(index):,} crops; {which}, by cosine "
                                 "similarity.",
-                [shown(q, d) for q, d in found.groupby("query", sort=False)])
+                [shown(q, d) for q, d in lists.items()])
     with atomic_path(csv) as part:
         found.drop(columns="row").to_csv(part, index=False, float_format="%.6f", errors="surrogateescape")
     with atomic_path(web) as part: part.write_text(text, encoding="utf-8")
@@ -396,7 +405,7 @@ def people(
 ) -> pd.DataFrame: # path, pid, cam, confidence; pid −1: in no group
     "The crops in groups, the surest group first (0, 1, …); ValueErrors of the clustering become one sentence."
     k1 = min(20, len(index) - 1)
-    if k1 < 1: raise DataError(f"{len(index)} crop makes no groups: give a folder with more.")
+    if k1 < 1: raise DataError(f"{len(index)} crop makes no groups: give a folder with more, or groups=false.")
     distance = jaccard_distance(index.features, k1, min(6, k1), sparse=True)
     try: labels = dbscan(distance, eps, min_samples)
     except ValueError as e: raise RunError(str(e)) from e
@@ -424,11 +433,12 @@ def write_people(
     paths."""
     csv, web, groups = Path(out)/"labels.csv", Path(out)/"people.html", [*grouped[grouped.pid >= 0].groupby("pid")]
     def shown(pid, d):
-        more = f", the first {crops} shown" if len(d) > crops else ""
+        more, d = f", {crops} shown" if len(d) > crops else "", d.assign(turn=d.groupby("cam").cumcount())
+        best = d.sort_values("turn", kind="stable")[:crops]    # of every camera one, then a second
         cams = d.cam[d.cam != ""].nunique() or "unknown"
         return (f"person {pid}: {len(d)} crops of {cams} camera{'s'*(cams != 1)}, confidence "
                 f"{d.confidence.iloc[0]:.2f}{more}",
-                [figure(index.folder/p, f"camera {c}" if c else "", p) for p, c in zip(d.path[:crops], d.cam[:crops],
+                [figure(index.folder/p, f"camera {c}" if c else "", p) for p, c in zip(best.path, best.cam,
                     strict=True)])
     rest = f", the {most} surest shown" if len(groups) > most else ""
     text = page("People", f"{len(grouped):,} crops: {len(groups):,} groups{rest}, {int((grouped.pid < 0).sum()):,} "

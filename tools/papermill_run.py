@@ -8,13 +8,15 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from lf2.commands import help_text, make_parameters, output_name, parameters, refuse, runs_of, shown_path, wants_help
+from lf2.commands import (help_text, make_parameters, notebook_named, output_name, parameters, refuse, runs_of,
+                          shown_path, wants_help)
 from lf2.config import RunError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +26,7 @@ GOALS = {"adapt": "run_adapt", "pretrain": "run_pretrain", "evaluate": "run_eval
 # traceback.
 PATIENT = """
 import sys
+import click
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from papermill.__main__ import papermill
@@ -33,7 +36,9 @@ hush = "--IPKernelApp.exec_lines=import logging; logging.getLogger('matplotlib')
 def quiet(self, extra_arguments=None): return command(self, [*(extra_arguments or []), "--log-level=CRITICAL", hush])
 KernelManager.format_kernel_cmd = quiet
 LocalProvisioner.get_shutdown_wait_time = lambda self, recommended=5.: 300.
-try: papermill()
+try: papermill(standalone_mode=False)
+except click.ClickException as e: e.show(); sys.exit(e.exit_code)
+except (click.Abort, KeyboardInterrupt): sys.exit(130)
 except PapermillExecutionError as e: sys.exit(str(e) if len(e.traceback) > 1 else f"{e.ename}: {e.evalue}")
 """
 
@@ -72,6 +77,14 @@ def printed(notebook):
                    if o.get("name") == "stdout").rstrip()
 
 
+def warned(notebook, since):
+    """The warnings of a notebook that was written after `since`, each once."""
+    if not notebook.exists() or notebook.stat().st_mtime < since: return []
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    said = "".join("".join(o["text"]) for c in cells for o in c.get("outputs", []) if o.get("name") == "stderr")
+    return list(dict.fromkeys(re.findall(r"[A-Z][A-Za-z]*Warning: [^\r\n]+", said)))
+
+
 def papermill(argv, **kw):
     """Exit status. Asked to end, we interrupt papermill, which interrupts its kernel, and there the run is saved."""
     asked, process = [], None
@@ -94,13 +107,12 @@ def papermill(argv, **kw):
     return 128 + asked[0][0] if asked and status else status
 
 
-def found(name): return next((ROOT/"nbs").rglob(f"{name}.ipynb"))
-
-
 def checked(name, words):
-    """The parameters; a RunError about the first that is wrong, as far as that can be told in a second."""
-    given = parameters(words) | make_parameters(os.environ.get("MAKEFLAGS", ""))
-    helps = wants_help(given)
+    """The parameters, and whether help is asked for; a RunError about the first that is wrong, as far as that can be
+    told in a second."""
+    asked = {"-h", "--help"} & {*words}
+    given = parameters(w for w in words if w not in asked) | make_parameters(os.environ.get("MAKEFLAGS", ""))
+    helps = wants_help(given) or bool(asked)
     if name == "run_adapt" and not given.keys() & {"M", "preset", "method"}: given = {"M": "700"} | given
     if not name.startswith(("tab_", "fig_")) and not helps: refuse(name, given)
     return given, helps
@@ -121,13 +133,17 @@ def main():
     except OSError as e: raise RunError(f"{results} cannot be made ({e.strerror}): choose another results_dir.") from e
     notebook = results/output_name(name, given)
     # The paths that papermill notes in the notebook stay relative to the root.
-    argv = [shown_path(found(name)), shown_path(notebook), "--no-progress-bar", "--log-level", "ERROR"]
+    argv = [shown_path(notebook_named(name)), shown_path(notebook), "--no-progress-bar", "--log-level", "ERROR"]
     for key, value in given.items(): argv += ["-p", key, value]
     env = {k: v for k, v in os.environ.items() if k not in given and k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")}
     if sys.stderr.isatty():  # a live bar, as wide as the terminal, which the kernel cannot see
         argv += ["--stderr-file", "/dev/stderr"]
         env["COLUMNS"] = str(os.get_terminal_size(sys.stderr.fileno()).columns - 1)
-    if status := papermill(argv, cwd=ROOT, env=env): return status
+    began = time.time()
+    status = papermill(argv, cwd=ROOT, env=env)
+    if not sys.stderr.isatty():
+        for line in warned(notebook, began): print(line, file=sys.stderr)
+    if status: return status
     for record in records_of(notebook, results): tell(record, results)
     if name in ("bench", "run_eval", "run_search"): print(printed(notebook))
     print(f"notebook  {shown_path(notebook)}")

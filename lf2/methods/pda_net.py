@@ -242,8 +242,8 @@ class PDANet(Method):
         "Key points of both training sets, pairs in fours, a size that can be halved."
         halvings(cfg.height, cfg.width)
         if cfg.batch % (4*cfg.processes):
-            raise RunError(f"batch = {cfg.batch} is no multiple of 4 images for each of {cfg.processes} processes: choose "
-                           "one.")
+            raise RunError(f"batch = {cfg.batch} is no multiple of 4 images for each of {cfg.processes} processes: "
+                           "choose one.")
         if known.n_images < cfg.batch:
             raise RunError(f"{known.n_images} target images are fewer than batch = {cfg.batch}: lower batch.")
         if cfg.fixed and not (cfg.reconstruction or cfg.adversarial):
