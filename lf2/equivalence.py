@@ -66,8 +66,8 @@ def digest(
 ) -> str:
     "A hash of what a run found: labels, weights and the method's own state, features, losses, metrics."
     record, folder, h = read_record(results/f"{run_id}.json"), results/"runs"/run_id, hashlib.sha256()
-    for path in (folder/f"{name}.safetensors" for name in ("teacher", "final", "features")):
-        for k, v in sorted(safetensors.torch.load_file(path).items()) if path.exists() else ():
+    for name in ("teacher", "features", *["final"]*bool(record["epochs"])):     # else a classifier is as it was drawn
+        for k, v in sorted(safetensors.torch.load_file(folder/f"{name}.safetensors").items()):
             h.update(k.encode()); h.update(_bytes(v))
     h.update(json.dumps([record["evaluations"], [e["losses"] for e in record["epochs"]]], sort_keys=True).encode())
     return h.hexdigest()[:16]

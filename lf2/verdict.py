@@ -20,7 +20,8 @@ def way(
     record:dict # from `lf2.records.read_records`
 ) -> str: # None for what is not one of `WAYS`
     "The name of what was run, by its method and γ."
-    return next((n for n, own in WAYS.items() if (dict(gamma=.5) | own).items() <= record["parameters"].items()), None)
+    def has(own): return (dict(gamma=.5) | own).items() <= record["parameters"].items()
+    return next((name for name, own in WAYS.items() if has(own)), None)
 
 # %% ../nbs/paper/88_verdict.ipynb #8800008
 _STUDY, _DEMO = dict(preset="study"), dict(preset="demo")

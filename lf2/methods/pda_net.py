@@ -292,10 +292,9 @@ def mirrored(
     points:torch.Tensor, # (B, 18, 2)
     width:int            # pixels
 ) -> torch.Tensor:
-    "Key points of the mirror image; one within the last column stays in sight, in the first."
+    "Key points of the mirror image."
     flipped = points[:, MIRRORED.to(points.device)].clone()
-    x = flipped[..., 1]
-    flipped[..., 1] = torch.where(x >= 0, (width - 1 - x).clamp(min=0), x)
+    flipped[..., 1] = torch.where(flipped[..., 1] >= 0, width - 1 - flipped[..., 1], flipped[..., 1])
     return flipped
 
 @patch
