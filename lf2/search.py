@@ -381,7 +381,9 @@ def write_found(
     csv, web = Path(out)/"ranked.csv", Path(out)/"ranked.html"
     lists = {str(q): None for q in files} | dict(iter(found.groupby("query", sort=False)))
     def shown(q, d):
-        if d is None: return f"{Path(q).name}: no crop that may answer it", [figure(q, "query", cls="query")]
+        if d is None:
+            try: return f"{Path(q).name}: no crop that may answer it", [figure(q, "query", cls="query")]
+            except RunError: return f"{Path(q).name}: cannot be read", []
         best = [figure(f, f"{i}. {s:.3f}", f"camera {c}" if c else "", n) for i, (f, s, c, n) in
                 enumerate(zip(index.files(d.row), d.similarity, d.camera, d.crop, strict=True), 1)]
         return Path(q).name, [figure(q, "query", cls="query"), *best]
