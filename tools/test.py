@@ -192,7 +192,7 @@ def bad_image(tmp):
     status, _, err = forked("-m", "lf2.run", tmp/"config.json")
     last = tail(err, 1)
     must(status == 1, f"exit status {status} instead of 1.\n{tail(err, 8)}")
-    expected = r"BadImages: 40 unreadable.*0000_c1.jpg \(not an image\).*on_bad_image=skip\."
+    expected = r"BadImages: 40 unreadable.*0000_c1.jpg \(not an image in JPEG.*\).*on_bad_image=skip\."
     must(re.fullmatch(expected, last), f"the last line is not a sentence about the images: {last}")
     must(not list((tmp/"results").glob("*.json")), "there is a record of a run that failed.")
 
