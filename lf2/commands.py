@@ -252,12 +252,9 @@ def check_run(
 ):
     "A RunError about a parameter of a run; what is the notebook's own affair is left to it."
     core = {f.name for f in fields(config.Core)} | {f.name for c in known_methods().values() for f in fields(c.Params)}
-    own = set(notebook_parameters(notebook_named(name))) - core
-    if name != "run_adapt":
-        for unknown in (n for n in given if n not in core | own):
-            near = next(filter(None, (difflib.get_close_matches(unknown, sorted(some), 1) for some in (own, core))), "")
-            raise ConfigError(f"parameter {unknown} is unknown: " + (f"did you mean {near[0]}? " if near else "")
-                              + "help=1 lists all.")
+    known = notebook_parameters(notebook_named(name))
+    own = set(known) - core
+    if name != "run_adapt": only_known([n for n in given if n not in core], known, name)
     if not (cfg := told("run", "configure", {k: v for k, v in given.items() if k not in own})): return
     told("run", "need_readers", cfg)
     if name == "run_adapt" and (cfg.source, cfg.source_root) == (cfg.target, cfg.target_root):

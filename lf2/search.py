@@ -435,8 +435,9 @@ def write_people(
     paths."""
     csv, web, groups = Path(out)/"labels.csv", Path(out)/"people.html", [*grouped[grouped.pid >= 0].groupby("pid")]
     def shown(pid, d):
-        more, d = f", {crops} shown" if len(d) > crops else "", d.assign(turn=d.groupby("cam").cumcount())
-        best = d.sort_values("turn", kind="stable")[:crops]    # of every camera one, then a second
+        more = f", {crops} shown" if len(d) > crops else ""
+        turns = d.groupby("cam").cumcount().sort_values(kind="stable")    # of every camera one, then a second
+        best = d.loc[turns.index[:crops]]
         cams = d.cam[d.cam != ""].nunique() or "unknown"
         return (f"person {pid}: {len(d)} crops of {cams} camera{'s'*(cams != 1)}, confidence "
                 f"{d.confidence.iloc[0]:.2f}{more}",
