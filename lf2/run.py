@@ -33,7 +33,7 @@ from .network import digest, load_network, make_network, pick_device, read_netwo
 from .pretrain import pretrain
 from .processes import (agree, all_rows, bn_images, from_main, is_main, joined, launch, main_first, only_main,
                            started, world)
-from .progress import _OneLine
+from .progress import _OneLine, plain_warnings
 from .records import DECIDING, atomic_path, disk_error, provenance, read_record, sweep, write_record
 from .stepping import Stage
 from .synthetic import fingerprint
@@ -527,7 +527,7 @@ def main(
         if len(args) != 1:
             raise RunError("lf2.run takes one argument, the path of a JSON file of parameters: python -m lf2.run "
                            "CONFIG.json")
-        warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
+        plain_warnings()
         if int(os.environ.get("RANK", 0)): warnings.simplefilter("ignore")   # the main process warns
         record = run((dict(processes=started()) if started() > 1 else {}) | read_config(args[0]))
     except RunError as e:
