@@ -285,20 +285,20 @@ def begin_stepper(self:Adaptation):
 def train(self:Adaptation, live):
     "`cfg.iters` iterations, or what is left of them: losses, seconds and speed join what there is to tell."
     method, cfg, epoch, facts = self.method, self.stage.cfg, len(self.history), self.facts
-    began, watch, images = time.perf_counter() - self.seconds, Watch(self.stage.log, self.save_half), 0
+    began, watch = time.perf_counter() - self.seconds, Watch(self.stage.log, self.save_half)
     streams = self.streams()
     method.train(); same_weights(method); self.begin_stepper()
     live.set_description(f"epoch {epoch+1}/{cfg.epochs}")
     for it in range(self.first, cfg.iters):
-        images = self.iterate(streams, it); live.update(1)
-        speed = f"{images*(it+1)/(time.perf_counter()-began):,.0f} img/s"
+        facts["images"] = self.iterate(streams, it); live.update(1)
+        speed = f"{facts['images']*(it+1)/(time.perf_counter()-began):,.0f} img/s"
         live.set_postfix_str("  ".join([*(f"{k} {v:.2f}" for k, v in self.stepper.means().items()), speed]),
                              refresh=False)
         watch(self.stepper, it + 1, f"stage 2, epoch {epoch+1}, iteration {it+1}", time.perf_counter() - began)
     self.stepper.look()
     seconds = time.perf_counter() - began
     facts |= dict(epoch=epoch + 1, losses=mean_over_processes(self.stepper.means()),
-                  images_per_second=images*cfg.iters/seconds, processes=world(),
+                  images_per_second=facts.pop("images")*cfg.iters/seconds, processes=world(),
                   bn_batch=bn_images(cfg), seconds=facts["seconds"] | dict(train=seconds),
                   warnings=warn_of_collapse(facts, len(self.arrays["train"])))
     for text in facts["warnings"]: warnings.warn(f"epoch {epoch+1}, {text}.", stacklevel=2)

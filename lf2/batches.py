@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'generator', 'cache_header', 'write_cache', 'private_room', 'open_cache', 'sealed_note', 'read_note',
-           'cached_images', 'sent', 'resident', 'fetch', 'remedy', 'IdentitySampler', 'ShuffledSampler',
-           'CameraSampler', 'cut_each', 'cut_all', 'flip_crop', 'on_device', 'normalise', 'erase_boxes', 'erase_each',
-           'erase_all', 'augment']
+           'cached_images', 'sent', 'resident', 'fetch', 'remedy', 'IdentitySampler', 'ShuffledSampler', 'cut_each',
+           'cut_all', 'flip_crop', 'on_device', 'normalise', 'erase_boxes', 'erase_each', 'erase_all', 'augment']
 
 # %% ../nbs/core/06_batches.ipynb #0ca68830
 import contextlib
@@ -215,22 +214,20 @@ class IdentitySampler:
         batch:int=64,           # images
         instances:int=4,        # per identity
         camera_aware:bool=True, # prefer positives from other cameras
-        singletons:bool=False,  # an identity with one image takes part, its image repeated
         by:str="",              # what decided the labels, as in `remedy`; errors then tell what to change
     ):
         labels, self.camids = np.asarray(labels), torch.as_tensor(np.asarray(camids))
         rows = np.flatnonzero(labels >= 0)
         rows = rows[np.argsort(labels[rows], kind="stable")]
         _, start, size = np.unique(labels[rows], return_index=True, return_counts=True)
-        fit = size > (0 if singletons else 1)
+        fit = size > 1
         self.rows, self.start, self.size = (torch.as_tensor(x) for x in (rows, start[fit], size[fit]))
         self.classes, self.instances, self.camera_aware = batch//instances, instances, camera_aware
         if batch % instances:
             raise DataError(f"batch = {batch} is no multiple of instances = {instances}: change one of them.")
         if len(self.size) < self.classes:
-            enough = f"{len(size)} identities there are" if singletons else (f"{len(self.size)} of {len(size)} "
-                "identities have two images or more")
-            raise DataError(f"{enough}, but a batch of {batch} = {self.classes} × {instances} needs {self.classes}: "
+            raise DataError(f"{len(self.size)} of {len(size)} identities have two images or more, but a batch of "
+                            f"{batch} = {self.classes} × {instances} needs {self.classes}: "
                             f"{remedy(by, len(labels), len(rows))}.")
 
     def batch(self,
@@ -250,59 +247,23 @@ class IdentitySampler:
 
 # %% ../nbs/core/06_batches.ipynb #e6d72efe
 class ShuffledSampler:
-    "All rows once a pass, in an order of its own."
+    "All rows once a pass, in an order of its own; what is left at the end of a pass and fills no batch is dropped."
     def __init__(self,
         n:int,              # images of the set
         batch:int,          # images
         key,                # of the order: a plain value or a tuple of them, e.g. (seed, "adapt", "source")
-        last:str="drop",    # what is left at the end of a pass: "drop", or "keep" as a smaller batch
-        rows=None,          # which rows, all n unless told
     ):
-        if last not in ("drop", "keep"): raise DataError(f"last = {last!r} is unknown: choose 'drop' or 'keep'.")
-        self.rows = torch.arange(n) if rows is None else torch.as_tensor(np.asarray(rows, np.int64))
-        self.size, self.key, n = batch, key if isinstance(key, tuple) else (key,), len(self.rows)
-        self.per_pass = n//batch + (last == "keep" and n % batch > 1) or int(last == "keep" and n > 0)
-        self.end = n if last == "keep" else self.per_pass*batch
-        if not self.per_pass:
-            raise DataError(f"{n} images are fewer than a batch of {batch}: lower batch, or keep the last part of a "
-                            "pass.")
+        self.n, self.size, self.key, self.per_pass = n, batch, key if isinstance(key, tuple) else (key,), n//batch
+        if not self.per_pass: raise DataError(f"{n} images are fewer than a batch of {batch}: lower batch.")
 
     def batch(self,
         gen:torch.Generator=None, # not drawn from: the order has its own key
         step:int=0,               # over all epochs
-    ) -> torch.Tensor: # int64 (batch,) rows, in the last of a pass as many as are left
+    ) -> torch.Tensor: # int64 (batch,) rows
         "The rows of step number `step`."
         p, i = divmod(step, self.per_pass)
-        order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(keyed_seed(*self.key, p)))
-        return self.rows[order[i*self.size:self.end if i == self.per_pass - 1 else (i + 1)*self.size]]
-
-# %% ../nbs/core/06_batches.ipynb #04169592
-class CameraSampler:
-    "Batches with as many images of one camera as of another."
-    def __init__(self,
-        camids,         # (N,) cameras
-        batch:int=64,   # images
-        labels=None,    # (N,), rows below 0 are not used
-    ):
-        camids = np.asarray(camids)
-        used = np.ones(len(camids), bool) if labels is None else np.asarray(labels) >= 0
-        self.size, self.members = batch, [torch.as_tensor(np.flatnonzero(used & (camids == c)))
-                                          for c in np.unique(camids[used])]
-        if not 0 < len(self.members) <= batch:
-            raise DataError(f"a batch of {batch} cannot show each of {len(self.members)} cameras ({used.sum()} of "
-                            f"{len(used)} images "
-                            "have a label): " + ("raise batch." if len(self.members)
-                                else "give labels to some images."))
-
-    def batch(self,
-        gen:torch.Generator, # see `generator`
-        step:int=0,          # not looked at: the generator's key holds it
-    ) -> torch.Tensor: # int64 (batch,) rows, one camera after the other
-        "The rows of one batch."
-        count = torch.full((len(self.members),), self.size//len(self.members))
-        count[torch.randperm(len(count), generator=gen)[:self.size % len(count)]] += 1
-        pick = lambda n, k: torch.randperm(n, generator=gen)[torch.arange(k) % n]
-        return torch.cat([m[pick(len(m), k)] for m, k in zip(self.members, count.tolist(), strict=True)])
+        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(keyed_seed(*self.key, p)))
+        return order[i*self.size:(i + 1)*self.size]
 
 # %% ../nbs/core/06_batches.ipynb #ad3c1a1f
 def cut_each(images, moves, pad):

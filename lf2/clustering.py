@@ -49,7 +49,8 @@ def spread_seeds(
     gen:torch.Generator,      # decides the draw
     rounds:int=10             # draws of M / rounds seeds each
 ) -> tuple:
-    "Rows of `x` to start from (M,), drawn in rounds by squared distance from earlier seeds, and their scores (N, M)."
+    """Rows of `x` to start from (M,), the first and others drawn in rounds by squared distance from earlier seeds, and
+    their scores (N, M)."""
     half, near = x.square().sum(1) / 2, torch.full((len(x),), torch.inf)
     picks, scores = torch.empty(0, dtype=torch.int64), torch.empty(len(x), M)
     while (done := len(picks)) < M:

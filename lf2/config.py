@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'PROFILES', 'FORMER', 'RULES', 'TYPES', 'YES_NO', 'WANTED'
            'result_params', 'first_values', 'identity', 'params_hash', 'new_names', 'code_hash', 'rests_on']
 
 # %% ../nbs/core/00_config.ipynb #dc1872af
-import ast, configparser, difflib, hashlib, math, os, reprlib
+import ast, configparser, contextlib, difflib, hashlib, math, os, reprlib
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 
@@ -29,9 +29,9 @@ def project_root(
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents, Path(__file__).resolve().parent.parent if "__file__" in globals() else start):
         ini = configparser.ConfigParser()
-        if ((folder/"settings.ini").is_file() and ini.read(folder/"settings.ini")
-                and ini.defaults().get("lib_name") == "lf2"):
-            return folder
+        with contextlib.suppress(OSError, UnicodeError, configparser.Error):      # another project's
+            ini.read(folder/"settings.ini", encoding="utf-8")
+        if ini.defaults().get("lib_name") == "lf2": return folder
     return start
 
 # %% ../nbs/core/00_config.ipynb #65ac3713
@@ -190,6 +190,9 @@ def check_shares(
     n, identities, bn_batch = p["processes"], p["batch"]//p["instances"], p["bn_batch"]
     if p["batch"] % p["instances"]:
         raise ConfigError(f"batch = {p['batch']} is no multiple of instances = {p['instances']}: change one of them.")
+    if identities < 2:
+        raise ConfigError(f"batch = {p['batch']} with instances = {p['instances']} holds one identity: a triplet needs "
+                          "two, raise batch or lower instances.")
     if identities % n:
         raise ConfigError(f"processes = {n} does not divide the {identities} identities of a batch (batch = "
                           f"{p['batch']}, instances = {p['instances']}): choose a divisor.")

@@ -8,8 +8,8 @@ __all__ = ['FILTERS', 'PIXELS', 'SUFFIXES', 'NOT_READ', 'FORMATS', 'MARKET_NAME'
            'open_image', 'decode_image', 'decode_images', 'Split', 'ReIDDataset', 'synthetic_dataset', 'contact_sheet',
            'export_market', 'listed_names', 'list_images', 'match_name', 'limited', 'parse_names', 'number_names',
            'frame_numbers', 'read_market', 'read_msmt17', 'read_cuhk03', 'read_folder', 'picture_numbers', 'assemble',
-           'check_counts', 'lonely_queries', 'check_matches', 'read_poses', 'did_you_mean', 'attach_poses', 'find_root',
-           'load_dataset']
+           'check_counts', 'lonely_queries', 'check_matches', 'read_poses', 'upright_size', 'did_you_mean',
+           'attach_poses', 'find_root', 'load_dataset']
 
 # %% ../nbs/core/05_data.ipynb #8b85801b
 import contextlib
@@ -32,7 +32,7 @@ import PIL
 import torch
 from fastcore.basics import patch
 from matplotlib.colors import to_rgb
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from .config import RunError, code_hash
 from .synthetic import NETWORKS, draw_scenes, fingerprint, render, render_masks
@@ -338,10 +338,11 @@ def _raise(e): raise e
 def list_images(
     folder # searched with its subfolders
 ) -> list:
-    """Image files below `folder`, sorted; hidden files and other types are passed over, images in `NOT_READ` formats
-    with a warning; what is no file in the folder is a DataError."""
+    """Image files below `folder`, sorted; hidden files and folders and other types are passed over, images in
+    `NOT_READ` formats with a warning; what is no file in the folder is a DataError."""
     found, passed, home = [], [], os.path.realpath(folder) + os.sep
     for here, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [f for f in folders if not f.startswith(".")]
         for p in sorted(Path(here, f) for f in folders if os.path.islink(os.path.join(here, f))):
             warn(f"{p} is a link to a folder and was not entered: copy the images it leads to, if there are any.")
         seen = [p for f in files if not (p := Path(here, f)).name.startswith(".")]
@@ -390,7 +391,8 @@ def parse_names(
     "Identity, camera and time of every image in `folder`, from its name."
     if str(pattern).endswith(".csv"): return listed_names(folder, pattern)
     try: known = set(re.compile(pattern).groupindex)
-    except re.error as e: raise DataError(f"pattern {pattern!r} is not a regular expression ({e}): mend it.") from e
+    except (re.error, OverflowError) as e:
+        raise DataError(f"pattern {pattern!r} is not a regular expression ({e}): mend it.") from e
     if not known and re.compile(pattern).groups:
         raise DataError(f"pattern {pattern!r} has groups without names: write (?P<cam>…) and (?P<pid>…), or (?:…) "
                         "where nothing is to be found.")
@@ -567,7 +569,7 @@ def check_matches(dataset):
 
 # %% ../nbs/core/05_data.ipynb #8c61872f
 def read_poses(
-    file,   # text, one line per image: path, then 18 × (row, column) in its pixels, negative missing
+    file,   # text, one line per image: path, then 18 × (row, column) in pixels of it upright, negative missing
     base,   # the data set's folder, which paths are relative to
     split   # `Split` of files
 ) -> np.ndarray: # float32 (N, 18, 2), shares of height and width, NaN missing
@@ -588,10 +590,19 @@ def read_poses(
     poses = np.full((len(split), len(JOINTS), 2), np.nan, np.float32)
     for i, p in enumerate(split.paths):
         if (points := found.get(p.relative_to(base).as_posix())) is None: continue
-        with Image.open(p, formats=FORMATS) as im: share = points/(im.height, im.width)
-        poses[i] = np.where(np.isfinite(share).all(1, keepdims=True) & (share >= 0).all(1, keepdims=True),
-                            np.minimum(share, np.float32(1 - 1e-6)), np.nan)
+        if not (size := upright_size(p)): continue              # whoever reads the image tells
+        share = (points/size).astype(np.float32)
+        poses[i] = np.where(((share >= 0) & (share < 1)).all(1, keepdims=True), share, np.nan)
     return poses
+
+def upright_size(
+    file # an image
+) -> tuple|None: # (height, width)
+    "The size that `open_image` gives, without reading the pixels; None where it cannot be told."
+    try:
+        with Image.open(file, formats=FORMATS) as im:
+            return im.size if im.getexif().get(ExifTags.Base.Orientation, 1) > 4 else im.size[::-1]
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError): return None
 
 # %% ../nbs/core/05_data.ipynb #b811b138
 HOMES = { # usual folder names, what must lie inside
@@ -660,7 +671,10 @@ def load_dataset(
         return synthetic_dataset(name, seed=seed, scale=scale, ids=ids, local_detail=local_detail,
                                  pose_noise=pose_noise)
     base = find_root(name, root)
-    parts = read_folder(base, pattern) if name == "folder" else READERS[name](base)
+    try: parts = read_folder(base, pattern) if name == "folder" else READERS[name](base)
+    except FileNotFoundError as e:
+        raise MissingData(f"{name}: {printable(e.filename)} is not there: unpack the data set again, or give the right "
+                          "root.") from e
     for split, rows in parts.items():
         if not rows:
             raise DataError(f"{name}: {split} is empty, no image ({' '.join(sorted(SUFFIXES))}) was found for it in "

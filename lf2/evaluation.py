@@ -29,16 +29,16 @@ def checked_ids(
     q_pids, g_pids, q_camids, g_camids,  # identities and cameras of queries and gallery
     shape:tuple                          # (number of queries, number of gallery images) they must have
 ) -> tuple:
-    "The four as int64 arrays; ValueError for wrong lengths or queries of unknown identity."
+    "The four as int64 arrays; ValueError for wrong lengths or an unknown identity."
     ids = [np.asarray(a, dtype=np.int64) for a in (q_pids, g_pids, q_camids, g_camids)]
     for a, name, n in zip(ids, ("q_pids", "g_pids", "q_camids", "g_camids"), shape * 2, strict=True):
         if a.shape != (n,):
             raise ValueError(f"{name} has shape {a.shape}, but there are features of {n} images: give one number per "
                              "image.")
-    if unknown := int((ids[0] == -2).sum()):
-        raise ValueError(f"{unknown} of {shape[0]} queries have the unknown identity -2: metrics need labelled "
-                         "queries; "
-                         "give a pattern that reads identities from the names, or skip the evaluation.")
+    for a, what in zip(ids, ("queries", "gallery images")):
+        if unknown := int((a == -2).sum()):
+            raise ValueError(f"{unknown} of {len(a)} {what} have the unknown identity -2: metrics need labels; give a "
+                             "pattern that reads identities from the names, or skip the evaluation.")
     return tuple(ids)
 
 # %% ../nbs/core/14_evaluation.ipynb #4840a131

@@ -63,8 +63,8 @@ def check_clusters(
     """A RunError where M clusters of the target's images cannot fill a batch; for methods whose labels come from
     k-means."""
     n, needed = known.n_images, cfg.batch//cfg.instances
-    least = needed + next(f.metadata["low"] for f in fields(Core) if f.name == "M")
-    remedy = "choose a smaller M" if n >= least else f"give {least} images or more, or a smaller batch"
+    low = next(f.metadata["low"] for f in fields(Core) if f.name == "M")
+    remedy = "choose a smaller M" if n >= low + needed else f"give {cfg.M + needed} images or more, or a smaller batch"
     if cfg.M > n:
         raise RunError(f"M = {cfg.M} pseudo identities are more than the {n} target images: {remedy}.")
     if n - cfg.M < needed:

@@ -24,7 +24,7 @@ def domains(
     everything:str|None=None, # one domain for all rows
     **rows:int                # or: domain=number of rows, in the order of the batch
 ):
-    "Inside, every `DomainBN` treats the rows of its batch as told; outside, all rows are the target's."
+    "Inside, and in this thread, every `DomainBN` treats the rows of its batch as told; else all rows are the target's."
     if (everything is None) == (not rows):
         raise RunError("domains() wants one name, or the rows of each: domains(source=32, target=32).")
     before = _domains.set(everything or tuple(rows.items()))

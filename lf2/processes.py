@@ -181,7 +181,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
     @staticmethod
     def backward(ctx, grad):
-        grad = grad.contiguous()
+        grad = grad.clone(memory_format=torch.contiguous_format)    # autograd may have handed it to others too
         dist.all_reduce(grad)
         return grad[share(len(grad))]
 

@@ -177,15 +177,15 @@ _is_record = fastjsonschema.compile(RECORD)
 def fault(
     record:dict # as `json.loads` made it
 ) -> str:
-    """The record's first `misfit` with `RECORD`; or the headline was not evaluated, or `final` tells of other features
-    than the last evaluation, or `best` is none; empty for a sound record."""
+    """The record's first `misfit` with `RECORD`; or the headline was not evaluated, or `final` is not the last
+    evaluation, or `best` is none; empty for a sound record."""
     if wrong := misfit(_is_record, record): return wrong
     seen, key = record["evaluations"], record["final"]["headline"]
     last, best = ({k: v for k, v in record[o].items() if k not in ("headline", "chosen_on")} for o in ("final", "best"))
     if not seen and key is None: return ""
     if not seen or not all(isinstance(t.get(key), dict) for t in (last, best, *seen)):
         return f"final.headline is {_shown(key)}, of which final, best or an evaluation has no metrics"
-    if last.keys() == seen[-1].keys() and best in seen: return ""
+    if last == seen[-1] and best in seen: return ""
     return "final is not the last evaluation, or best none of them"
 
 # %% ../nbs/core/01_records.ipynb #24197570
@@ -229,7 +229,7 @@ def _plain(x):
     "`x` in JSON's types; floats to 7 digits, a NaN becomes null."
     if isinstance(x, dict): return {str(k): _plain(v) for k, v in x.items()}
     if isinstance(x, list|tuple): return [_plain(v) for v in x]
-    if hasattr(x, "item") and getattr(x, "ndim", 0) == 0: x = x.item()
+    if hasattr(x, "tolist"): return _plain(x.tolist())      # of NumPy and torch
     if isinstance(x, float): return float(f"{x:.7g}") if math.isfinite(x) else None
     return x if isinstance(x, str|int|bool|None) else str(x)
 

@@ -83,6 +83,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(enabled=precision == "fp16")
         self.statistics, self.every = list(statistics), every
         self.sums, self.count, self.unseen, self.where = {}, 0, [], ""
+        self.looked, self.under_way = 0, False      # iterations in `sums`; whether one has begun and not ended
         self.set_rate(lr)
     def set_rate(self, lr, factor=1.):
         "The run's rate `lr`, times `factor` for all, from here on."
@@ -91,23 +92,24 @@ class Stepper:
             for group in opt.param_groups: group["lr"] = rate * factor * group["factor"]
     def backward(self, terms, where):
         "{term: scalar loss} of one batch: back-propagated and noted; `where` is for the error that may follow."
-        self.where = where
+        self.where, self.under_way = where, True
         if not terms: return
         self.scaler.scale(sum(terms.values())).backward()
         self.unseen.append((where, list(terms), torch.stack([v.detach() for v in terms.values()])))
     def means(self):
         "{term: mean over the iterations looked at so far}."
-        return {k: v/max(self.count, 1) for k, v in self.sums.items()}
+        return {k: v/max(self.looked, 1) for k, v in self.sums.items()}
 
 # %% ../nbs/core/16_stepping.ipynb #1f8cedff
 @patch
 def look(self:Stepper):
     "Reads what was noted since the last look, in one wait for the device; what is not finite is a RunError."
+    before, self.looked = self.means(), self.count + self.under_way
     if not self.unseen: return
     values = torch.cat([v.reshape(-1) for *_, v in self.unseen]).cpu().split([v.numel() for *_, v in self.unseen])
     noted, self.unseen = self.unseen, []
     for (where, names, _), v in zip(noted, values, strict=True):
-        if names is None: check_gradient(v, where, self.means())
+        if names is None: check_gradient(v, where, before)
         else: check_finite(dict(zip(names, v, strict=True)), where)
         for k, x in zip(names or [], v.tolist()): self.sums[k] = self.sums.get(k, 0.) + x
     if self.scaler.is_enabled() and self.scaler.get_scale() < 2**-14:
@@ -127,7 +129,7 @@ def step(self:Stepper, turn="all", last=True):
     if self.every == 1: self.look()
     if grads: self.scaler.step(opt); self.scaler.update()
     for o in self.opts.values(): o.zero_grad(set_to_none=True)
-    self.count += last
+    self.count, self.under_way = self.count + last, self.under_way and not last
     if self.every > 1 and self.count % self.every == 0: self.look()
 
 # %% ../nbs/core/16_stepping.ipynb #dbe8b355
@@ -151,12 +153,13 @@ def restore(self:Stepper, tensors, rest):
     "Puts `state` back."
     for turn, opt in self.opts.items(): load_optimizer(opt, tensors, f"optimizer.{turn}")
     self.sums, self.count = dict(rest["sums"]), rest["count"]
+    self.looked = self.count
     self.scaler.load_state_dict(rest["scaler"])
 
 @patch
 def restart(self:Stepper):
     "Forgets sums and counts, as an epoch does that keeps its optimiser."
-    self.look(); self.sums, self.count = {}, 0
+    self.look(); self.sums, self.count, self.looked = {}, 0, 0
 
 # %% ../nbs/core/16_stepping.ipynb #16c00003
 def compiled(
@@ -188,7 +191,7 @@ def resumable(
     stage:Stage,    # its folder gets one called `name`
     name:str,       # also the bar's title
     things:dict,    # name → module or torch optimiser: all that changes
-    step,           # iteration, from 0 → {term: tensor or number}
+    step,           # iteration, from 0 → {term: tensor or number}; `gradient`, a norm, is looked at and not kept
     iters:int,      # how many
     parts:int=10    # checkpoints on the way, and rows of the history
 ) -> list:
@@ -231,7 +234,8 @@ class _Work:
     def look(self):
         noted, self.unseen = self.unseen, []
         for iteration, terms in noted:
-            check_finite(terms, f"{self.place.name}, iteration {iteration}")
+            where, gradient = f"{self.place.name}, iteration {iteration}", terms.pop("gradient", 0.)
+            check_finite(terms, where); check_gradient(gradient, where, self.means())
             for k, v in terms.items(): self.sums[k] = self.sums.get(k, 0.) + v.item()
             self.count += 1
     def stopped(self, *_): self.save()

@@ -315,29 +315,31 @@ def only_trains(modules, chosen):
     for m in modules: m.requires_grad_(any(m is c for c in chosen))
 
 def take_step(opt, terms):
-    "One step on the sum of {term: loss}, the gradients averaged over the processes."
+    "One step on the sum of {term: loss}, the gradients averaged over the processes; their norm."
     opt.zero_grad(set_to_none=True)
     sum(terms.values()).backward()
-    average([p.grad for group in opt.param_groups for p in group["params"] if p.grad is not None])
+    grads = [p.grad for group in opt.param_groups for p in group["params"] if p.grad is not None]
+    average(grads)
     opt.step()
+    return torch.nn.utils.get_total_norm(grads)
 
 @patch
 def step(self:Translator, opts, a, b, it):
-    "One iteration on images in [−1, 1] (B, 3, H, W) of both sides: {term: loss}."
+    "One iteration on images in [−1, 1] (B, 3, H, W) of both sides: {term: loss}, and `gradient`, the largest norm."
     gen, n, r = generator(self.seed, "translate", 0, it, "draws"), len(a), self.recipe
     mask = lambda: (2.*(torch.rand(4*n, 2*self.metric.out, generator=gen) < 0.5)).to(a.device)  # noqa: E731
     nets = [self.G, self.F, self.critics, self.metric]
     only_trains(nets, nets[:2])
     terms, made_b, made_a = self.generator_terms(a, b, mask())
-    take_step(opts["generators"], terms)
+    norms = [take_step(opts["generators"], terms)]
     only_trains(nets, nets[2:])
     shown_b, shown_a = self.pools["B"].swap(made_b.float(), gen), self.pools["A"].swap(made_a.float(), gen)
     judged = self.critic_terms(a, b, shown_b, shown_a)
-    take_step(opts["critics"], judged)
+    norms.append(take_step(opts["critics"], judged))
     if r.contrast:
         judged["metric"] = contrastive(*self.metric(torch.cat([a, b, made_b, made_a]), mask()).split(n))
-        take_step(opts["metric"], dict(metric=judged["metric"]))
-    return {k: v.detach() for k, v in (terms | judged).items()}
+        norms.append(take_step(opts["metric"], dict(metric=judged["metric"])))
+    return {k: v.detach() for k, v in (terms | judged).items()} | dict(gradient=torch.stack(norms).max())
 
 # %% ../nbs/core/20_translate.ipynb #32689161
 def drawn(
@@ -353,7 +355,7 @@ def drawn(
 
 def fit(
     net:nn.Module,   # a `Translator` or a `CameraTranslator`, on the stage's device
-    step,            # iteration, optimisers → {term: loss}
+    step,            # iteration, optimisers → {term: loss}, and the gradients' norm
     stage:Stage,     # where it runs, and where its checkpoints go
     name:str,        # of the folder and the bar
     iters:int        # how many
@@ -438,15 +440,15 @@ class CameraTranslator(nn.Module):
 # %% ../nbs/core/20_translate.ipynb #f77c3c34
 @patch
 def step(self:CameraTranslator, opts, x, own, it):  # noqa: F811
-    "One iteration on images in [−1, 1] and the places of their cameras: {term: loss}."
+    "One iteration on images in [−1, 1] and the places of their cameras: {term: loss}, and `gradient`."
     wanted = self.others(own, generator(self.seed, "translate", 0, it, "cameras"))
     only_trains([self.G, self.critic], [self.G])
     terms, made = self.generator_terms(x, own, wanted)
-    take_step(opts["generators"], terms)
+    norms = [take_step(opts["generators"], terms)]
     only_trains([self.G, self.critic], [self.critic])
     judged = self.critic_terms(x, own, made.detach().float())
-    take_step(opts["critics"], judged)
-    return {k: v.detach() for k, v in (terms | judged).items()}
+    norms.append(take_step(opts["critics"], judged))
+    return {k: v.detach() for k, v in (terms | judged).items()} | dict(gradient=torch.stack(norms).max())
 
 @patch
 @torch.no_grad()
