@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['distance', 'demand', 'hardest', 'hardest_distances', 'whole_batch', 'mean_of', 'batch_hard_triplet',
            'softmax_triplet', 'whole_anchors', 'several', 'global_triplet', 'cross_entropy', 'weighted_cross_entropy',
-           'soft_cross_entropy', 'kl_divergence', 'soft_triplet', 'memory_loss', 'grouped_memory_loss',
+           'soft_cross_entropy', 'kl_divergence', 'soft_triplet', 'memory_loss', 'grouped_memory_loss', 'remember',
            'all_pairs_loss', 'circle_loss', 'sinkhorn']
 
 # %% ../nbs/core/11_losses.ipynb #d97ee225
@@ -213,6 +213,20 @@ def grouped_memory_loss(
         everything = torch.logaddexp(mean.logsumexp(1), mean.new_tensor(log_floor))
         log_p = mean.gather(1, own[:, None])[:, 0] - everything
         return -torch.logaddexp(log_p, log_p.new_tensor(log_floor)).mean()
+
+# %% ../nbs/core/11_losses.ipynb #110b0001
+@torch.no_grad()
+def remember(
+    bank:Tensor,  # (N, d), changed in place
+    rows:Tensor,  # (B,) which rows the features belong to
+    feats:Tensor, # (B, d)
+    alpha:float   # share of the old row
+):
+    "Rows of the bank move to unit(α v + (1 − α) f), one feature after the other where a row occurs more than once"
+    turn = (rows[:, None] == rows).tril(-1).sum(1)      # how often the row came before
+    for n in range(int(turn.max()) + 1):
+        now = turn == n
+        bank[rows[now]] = F.normalize(alpha*bank[rows[now]] + (1 - alpha)*feats[now].to(bank.dtype))
 
 # %% ../nbs/core/11_losses.ipynb #fddb3015
 def all_pairs_loss(

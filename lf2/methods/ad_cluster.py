@@ -7,7 +7,6 @@ __all__ = ['Params', 'mean_distance', 'diversity_loss', 'ADCluster', 'oracle_val
 
 # %% ../../nbs/methods/42_ad_cluster.ipynb #565436fe
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from ..config import RULES, RunError, param
 from ..features import unit
 from ..losses import batch_hard_triplet
 from ..method import Card, Method
-from .dual_refinement import density_labels
+from .ssg import density_labels
 from ..network import gap
-from ..processes import share, share_out, world
+from ..processes import from_main, share, world
 from ..stepping import Optimiser
 from ..translate import CameraColours, CameraTranslator, check_size, from_pixels, recipe, translate_cameras
 
@@ -134,8 +133,8 @@ def features(self:ADCluster, x) -> dict:
 def label(self:ADCluster, feats, epoch) -> dict:
     "{P0: clusters (N,), −1 noise}."
     cfg = self.cfg
-    job = partial(density_labels, unit(feats["P0"]), cfg.k1, cfg.k2, self.eps.item(), cfg.rho, cfg.min_samples)
-    labels, eps = share_out({"P0": job})["P0"]
+    labels, eps = from_main(density_labels, unit(feats["P0"]), cfg.k1, cfg.k2, self.eps.item(), cfg.rho,
+                            cfg.min_samples)
     self.eps.fill_(eps)
     return {"P0": labels}
 

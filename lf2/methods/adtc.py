@@ -7,7 +7,6 @@ __all__ = ['Params', 'nearest_centroid', 'mean_distances', 'ADTC', 'oracle_value
 
 # %% ../../nbs/methods/43_adtc.ipynb #1463e5fc
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,11 +16,11 @@ from torch import nn
 
 from ..clustering import jaccard_distance, kmeans, kmeans_seed
 from ..config import keyed_seed, param
-from ..features import unit
+from ..features import class_means, unit
 from ..method import Card, Count, Method, check_clusters
 from ..network import VoxelAttention, equip
 from ..pretrain import reid_loss
-from ..processes import share_out
+from ..processes import from_main
 from ..settle import settle
 
 # %% ../../nbs/methods/43_adtc.ipynb #6858f37f
@@ -115,7 +114,7 @@ def two_stages(self:ADTC, x, epoch) -> tuple:
 @patch
 def label(self:ADTC, feats, epoch) -> dict:
     "{P0: labels (N,)} of the second stage, 0 … M′ − 1, none −1."
-    first, second = share_out({"P0": partial(self.two_stages, unit(feats["P0"]), epoch)})["P0"]
+    first, second = from_main(self.two_stages, unit(feats["P0"]), epoch)
     self.first.copy_(torch.from_numpy(first))
     names, labels = np.unique(second, return_inverse=True)
     self.classes.value = len(names)
@@ -131,9 +130,8 @@ def clusterings(self:ADTC, labels) -> dict:
 @torch.no_grad()
 def begin_epoch(self:ADTC, feats, labels, epoch):
     "The classifier's rows become the unit-length means of their clusters behind the neck."
-    device = self.classifier.weight.device
-    f, y = unit(self.net.neck(feats["P0"].to(device))), torch.as_tensor(labels["P0"], device=device)
-    self.classifier.weight.copy_(unit(torch.zeros_like(self.classifier.weight).index_add_(0, y, f)))
+    W = self.classifier.weight
+    W.copy_(class_means(unit(self.net.neck(feats["P0"].to(W.device))), labels["P0"], len(W)))
 
 @patch
 def forward(self:ADTC, batches, step) -> dict:

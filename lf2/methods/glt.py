@@ -14,10 +14,10 @@ from fastcore.basics import patch
 
 from ..clustering import kmeans, kmeans_seed
 from ..config import RunError, keyed_seed, param
-from ..features import unit
+from ..features import class_means, unit
 from ..losses import cross_entropy, sinkhorn, softmax_triplet, whole_anchors
 from ..method import Card, Method, check_clusters
-from .mmt import Branch, class_means
+from .mmt import Branch
 from ..parts import keyed_dropout
 from ..processes import share_out
 from ..teacher import make_teacher, update_teacher

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['Params', 'mutual', 'normalised', 'spread_from', 'arriving', 'edges', 'point_scores', 'group_means', 'nearest_of_each',
            'group_scores', 'density_peaks', 'follow_peaks', 'split_group', 'take_out', 'ends_of_chains', 'joined',
-           'merge_pairs', 'split_subs', 'split_clusters', 'relabel', 'write_rows', 'ClusterSampler', 'sampler_of_few',
-           'HCD', 'oracle_values', 'oracle_peaks', 'oracle_memory']
+           'merge_pairs', 'split_subs', 'split_clusters', 'relabel', 'ClusterSampler', 'sampler_of_few', 'HCD',
+           'oracle_values', 'oracle_peaks', 'oracle_memory']
 
 # %% ../../nbs/methods/39_hcd.ipynb #7783ff39
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,13 +17,13 @@ from fastcore.basics import patch
 from torch.nn import functional as F
 
 from ..config import RULES, param
-from ..features import unit
-from ..losses import grouped_memory_loss
+from ..features import class_means, unit
+from ..losses import grouped_memory_loss, remember
 from ..method import Card, Count, Method, Start
-from .dual_refinement import density_labels
+from .ssg import density_labels
 from ..network import equip
 from ..parts import domain_bn, domains, target_network
-from ..processes import gathered, share_out
+from ..processes import from_main, gathered
 from ..settle import settle
 
 # %% ../../nbs/methods/39_hcd.ipynb #143d6a04
@@ -294,20 +293,6 @@ def relabel(
                         threshold)
     return sub, joined(cluster, pairs), fresh
 
-# %% ../../nbs/methods/39_hcd.ipynb #d2c5d21f
-@torch.no_grad()
-def write_rows(
-    V:torch.Tensor,     # (N, d), changed in place
-    rows:torch.Tensor,  # (B,), repetitions compound in their order
-    feats:torch.Tensor, # (B, d) unit length
-    momentum:float      # share of the old row
-):
-    "v ← unit(momentum v + (1 − momentum) f)."
-    times = (rows[:, None] == rows).tril(-1).sum(1)
-    for t in range(int(times.max()) + 1):
-        now = times == t
-        V[rows[now]] = F.normalize(momentum*V[rows[now]] + (1 - momentum)*feats[now].to(V.dtype), dim=1)
-
 # %% ../../nbs/methods/39_hcd.ipynb #f8a0848a
 class ClusterSampler:
     "Batches of clusters in random order: `instances` images of each, one of a singleton."
@@ -408,9 +393,7 @@ def source_features(self:HCD, x) -> dict:
 @torch.no_grad()
 def meet_source(self:HCD, feats, known):
     "The memory's first rows: unit-length class means of unit-length features."
-    y = torch.from_numpy(known.labels)
-    means = unit(torch.zeros(self.people, feats["P0"].shape[1]).index_add_(0, y, unit(feats["P0"])))
-    self.memory[:self.people] = means.to(self.memory)
+    self.memory[:self.people] = class_means(unit(feats["P0"]), known.labels, self.people).to(self.memory)
 
 @patch
 @torch.no_grad()
@@ -423,7 +406,7 @@ def label(self:HCD, feats, epoch) -> dict:
 def begin(self:HCD, feats):
     "Memory and first labels: a cluster's name is the row of its first member."
     cfg, x = self.cfg, unit(feats)
-    labels, _ = share_out({"P0": partial(density_labels, x, cfg.k1, cfg.k2, cfg.eps, cfg.rho, cfg.min_samples)})["P0"]
+    labels, _ = from_main(density_labels, x, cfg.k1, cfg.k2, cfg.eps, cfg.rho, cfg.min_samples)
     alone = labels < 0
     labels = np.where(alone, labels.max() + 1 + np.cumsum(alone), labels)
     _, first, which = np.unique(labels, return_index=True, return_inverse=True)
@@ -461,7 +444,7 @@ def forward(self:HCD, batches, step) -> dict:
 def after_step(self:HCD, step):
     "The memory's rows follow; from the second epoch on, the target's labels too."
     (feats, rows), self.seen, cfg = self.seen, None, self.cfg
-    write_rows(self.memory, rows, feats, cfg.memory_momentum)
+    remember(self.memory, rows, feats, cfg.memory_momentum)
     if step < cfg.first_online*cfg.iters: return
     rows = rows[rows >= self.people].unique()
     close = (self.memory[rows] @ self.memory.T).scatter(1, rows[:, None], 2.)
@@ -517,5 +500,5 @@ def oracle_memory(arrays, V, rows, cluster) -> dict:
     x, V = torch.from_numpy(np.array(arrays["memory_inputs"])).double().requires_grad_(), V.clone()
     loss = grouped_memory_loss(x, V, cluster, cluster[rows], float(arrays["temperature"]))
     loss.backward()
-    write_rows(V, rows, x.detach(), float(arrays["momentum"]))
+    remember(V, rows, x.detach(), float(arrays["momentum"]))
     return {"memory_loss": loss.item(), "memory_grad": x.grad.numpy(), "memory_after": V.numpy()}

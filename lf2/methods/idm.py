@@ -8,7 +8,6 @@ __all__ = ['STEMS', 'Params', 'Mixer', 'bridge_prob', 'bridge_feat', 'diversity'
 
 # %% ../../nbs/methods/40_idm.ipynb #3f342664
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -17,14 +16,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import RULES, keyed_seed, param
-from ..features import unit
+from ..features import class_means, unit
 from ..losses import batch_hard_triplet, cross_entropy, distance, mean_of, weighted_cross_entropy
 from ..method import Card, Count, Method, Start
-from .dual_refinement import density_labels
 from .hcd import sampler_of_few
+from .ssg import density_labels
 from ..network import full_precision, gap
 from ..parts import beyond, domain_bn, domains, target_network, up_to
-from ..processes import gathered, share_out
+from ..processes import from_main, gathered
 
 # %% ../../nbs/methods/40_idm.ipynb #0c991b63
 @dataclass(frozen=True)
@@ -177,16 +176,15 @@ def source_features(self:IDM, x) -> dict:
 @torch.no_grad()
 def meet_source(self:IDM, feats, known):
     "Once: the classifier's first rows become the source's class means."
-    y, W = torch.from_numpy(known.labels), self.classifier.weight
-    W[:self.people] = unit(torch.zeros(self.people, W.shape[1]).index_add_(0, y, unit(feats["P0"]))).to(W)
+    W = self.classifier.weight
+    W[:self.people] = class_means(unit(feats["P0"]), known.labels, self.people).to(W)
     self.met.fill_(True)
 
 @patch
 def label(self:IDM, feats, epoch) -> dict:
     "{P0: clusters (N,), −1 noise}."
     cfg = self.cfg
-    job = partial(density_labels, unit(feats["P0"]), cfg.k1, cfg.k2, cfg.eps, cfg.rho, cfg.min_samples)
-    labels, eps = share_out({"P0": job})["P0"]
+    labels, eps = from_main(density_labels, unit(feats["P0"]), cfg.k1, cfg.k2, cfg.eps, cfg.rho, cfg.min_samples)
     self.radius.fill_(eps)
     return {"P0": labels}
 
@@ -195,9 +193,8 @@ def label(self:IDM, feats, epoch) -> dict:
 def begin_epoch(self:IDM, feats, labels, epoch):
     "Rows behind the source's become the means of the clusters; with queue='drop' the old ones are forgotten."
     W = self.classifier.weight
-    f, y = unit(feats["P0"].to(W.device)), torch.as_tensor(labels["P0"], device=W.device)
     self.clusters.value = int(labels["P0"].max()) + 1
-    W[self.people:] = unit(torch.zeros_like(W[self.people:]).index_add_(0, y[y >= 0], f[y >= 0]))
+    W[self.people:] = class_means(unit(feats["P0"].to(W.device)), labels["P0"], len(W) - self.people)
     if self.cfg.queue == "drop": self.memory.labels[self.memory.labels >= self.people] = -1
 
 # %% ../../nbs/methods/40_idm.ipynb #4b62ded2

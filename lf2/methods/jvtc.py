@@ -324,12 +324,6 @@ def clusterings(self:JVTC, labels):
 # %% ../../nbs/methods/46_jvtc.ipynb #670098a3
 @patch
 @torch.no_grad()
-def features(self:JVTC, x) -> dict:
-    "{P0: unit-length embedding (B, d)}: what a row of the bank begins with."
-    return {"P0": unit(self.head(x))}
-
-@patch
-@torch.no_grad()
 def embed(self:JVTC, x) -> dict:
     "{global: pooled feature (B, C), embedding: unit-length (B, d)}."
     f = self.network.pooled(self.network(x))[0]

@@ -17,7 +17,7 @@ from torch import nn
 from ..clustering import dbscan, jaccard_distance, kmeans, minibatch_kmeans
 from ..config import PROFILES as CORE_PROFILES
 from ..config import RunError, keyed_seed, param
-from ..features import unit
+from ..features import class_means, unit
 from ..fusion import FusionModule, pooled_product
 from ..losses import softmax_triplet, whole_anchors
 from ..method import Card, Method, check_clusters
@@ -231,9 +231,8 @@ def begin_epoch(self:LF2, feats, labels, epoch):
     if how == "keep": return
     if how == "centroids" and self.clusters and self.cfg.clustering != "dbscan":
         return self.classifier.weight.copy_(unit(self.centroids.to(device)))
-    f, y = unit(self.teacher.neck(self.pooled_P0.to(device))), torch.as_tensor(labels["P0"], device=device)
-    sums = torch.zeros(self.classifier.out_features, f.shape[1], device=device).index_add_(0, y[y >= 0], f[y >= 0])
-    self.classifier.weight.copy_(unit(sums))
+    f = unit(self.teacher.neck(self.pooled_P0.to(device)))
+    self.classifier.weight.copy_(class_means(f, labels["P0"], self.classifier.out_features))
 
 # %% ../../nbs/methods/30_lf2_method.ipynb #782ef312
 @patch

@@ -15,10 +15,9 @@ from torch import nn
 
 from ..config import param
 from ..features import unit
-from ..losses import cross_entropy
+from ..losses import cross_entropy, remember
 from ..method import Card
-from .ecn import (MEMORY_PROFILES, MemoryMethod, MemoryParams, loss_and_gradient, remember,
-                             source_classifier, visits)
+from .ecn import MEMORY_PROFILES, MemoryMethod, MemoryParams, loss_and_gradient, source_classifier, visits
 
 # %% ../../nbs/methods/45_mmcl.ipynb #b7a499f4
 @dataclass(frozen=True)
@@ -118,19 +117,7 @@ def labels_of(self:MMCL, rows, step) -> torch.Tensor:
     if self.done(step) < cfg.labels_from: return torch.arange(len(self.memory), device=rows.device) == rows[:, None]
     return positives(self.memory, rows, cfg.t, cfg.least, cfg.labelling == "strict")
 
-@patch
-def after_step(self:MMCL, step):
-    "The batch's rows of memory."
-    remember(self.memory, *self.visited, self.cfg.alpha*self.done(step))
-    self.visited = None
-
 # %% ../../nbs/methods/45_mmcl.ipynb #ec95badb
-@patch
-@torch.no_grad()
-def features(self:MMCL, x) -> dict:
-    "{P0: u (B, C)}: what a row of memory begins with."
-    return {"P0": unit(self.head(x))}
-
 @patch
 @torch.no_grad()
 def embed(self:MMCL, x) -> dict:

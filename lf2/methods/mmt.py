@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['MutualParams', 'Params', 'others', 'mutual_terms', 'cropped_cross_entropy', 'anchor_triplet', 'Branch',
-           'MutualTeaching', 'class_means', 'MMT', 'oracle_heads', 'oracle_total', 'oracle_hard', 'oracle_values',
-           'oracle_averages']
+           'MutualTeaching', 'MMT', 'oracle_heads', 'oracle_total', 'oracle_hard', 'oracle_values', 'oracle_averages']
 
 # %% ../../nbs/methods/33_mmt.ipynb #a414b66a
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..clustering import dbscan, jaccard_distance, kmeans, kmeans_seed
-from ..config import RULES, RunError, param
-from ..features import unit
+from ..clustering import kmeans, kmeans_seed
+from ..config import RULES, param
+from ..features import class_means, unit
 from ..losses import (cross_entropy, distance, hardest, soft_cross_entropy, soft_triplet, softmax_triplet,
                         weighted_cross_entropy)
 from ..method import Card, Count, Method, Start, check_clusters
-from .ssg import mean_of_smallest
+from .ssg import density_labels
 from ..network import ReIDNet, full_precision
-from ..processes import gathered, share_out
+from ..processes import from_main, gathered
 from ..teacher import make_teacher, update_teacher
 
 # %% ../../nbs/methods/33_mmt.ipynb #1e9f9eff
@@ -165,15 +164,6 @@ def refine(self:MutualTeaching, feats) -> dict:
     return {"P0": torch.stack([unit(f) for f in feats.values()]).mean(0)}
 
 # %% ../../nbs/methods/33_mmt.ipynb #0f908646
-def class_means(
-    x:torch.Tensor,  # (N, d)
-    labels,          # (N,), −1 unused
-    rows:int         # classes and more
-) -> torch.Tensor:   # (rows, d)
-    "Unit-length means of the classes; a class without images has a row of zeros."
-    y = torch.as_tensor(labels, device=x.device)
-    return unit(torch.zeros(rows, x.shape[1], device=x.device).index_add_(0, y[y >= 0], x[y >= 0]))
-
 @patch
 @torch.no_grad()
 def begin_epoch(self:MutualTeaching, feats, labels, epoch):
@@ -207,7 +197,7 @@ class MMT(MutualTeaching):
 @patch
 def label(self:MMT, feats, epoch) -> dict:
     "{P0: pseudo labels (N,)}, −1 for DBSCAN's noise."
-    labels, eps = share_out({"P0": lambda: self.cluster(feats["P0"], epoch)})["P0"]
+    labels, eps = from_main(self.cluster, feats["P0"], epoch)
     self.eps.fill_(eps)
     return {"P0": labels}
 
@@ -217,13 +207,7 @@ def cluster(self:MMT, x, epoch) -> tuple:
     cfg = self.cfg
     if cfg.clustering == "kmeans":
         return kmeans(x, cfg.M, seed=kmeans_seed(cfg.seed, "kmeans", epoch, "P0")).labels, 0.
-    D = jaccard_distance(x, cfg.k1, cfg.k2, sparse=True)
-    eps = self.eps.item() or mean_of_smallest(D, np.zeros(len(x), np.float32), cfg.rho, 0.)
-    labels = dbscan(D, eps, cfg.min_samples)
-    if labels.max() < 0:
-        raise RunError(f"DBSCAN with ε = {eps:.3f} finds no cluster: raise rho = {cfg.rho}, "
-                       "or use clustering='kmeans'.")
-    return labels, eps
+    return density_labels(x, cfg.k1, cfg.k2, self.eps.item(), cfg.rho, cfg.min_samples)
 
 # %% ../../nbs/methods/33_mmt.ipynb #98d8fd71
 @patch

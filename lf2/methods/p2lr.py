@@ -14,13 +14,12 @@ from fastcore.basics import patch
 
 from ..clustering import kmeans, kmeans_seed
 from ..config import RULES, RunError, param
-from ..features import unit
+from ..features import class_means, unit
 from ..losses import cross_entropy, kl_divergence, soft_triplet
 from ..method import Card
-from .mmt import (MutualParams, MutualTeaching, class_means, mutual_terms, oracle_hard, oracle_heads,
-                             oracle_total)
+from .mmt import MutualParams, MutualTeaching, mutual_terms, oracle_hard, oracle_heads, oracle_total
 from ..parts import keyed_dropout
-from ..processes import share_out
+from ..processes import from_main
 
 # %% ../../nbs/methods/35_p2lr.ipynb #f4c950c3
 @dataclass(frozen=True)
@@ -123,8 +122,7 @@ def refine(self:P2LR, feats) -> dict:
 def label(self:P2LR, feats, epoch) -> dict:
     "{P0: pseudo labels (N,)}, −1 for those that are not yet trusted."
     cfg, x = self.cfg, feats["P0"]
-    labels = share_out({"P0": lambda: kmeans(x, cfg.M,
-                                             seed=kmeans_seed(cfg.seed, "kmeans", epoch, "P0")).labels})["P0"]
+    labels = from_main(kmeans, x, cfg.M, seed=kmeans_seed(cfg.seed, "kmeans", epoch, "P0")).labels
     u = uncertainty(x, class_means(x, labels, cfg.M), labels, cfg.inverse_temperature, cfg.sure)
     share = share_used(epoch, cfg.epochs - 1, cfg.p0, cfg.h)
     used, beta = select(u, share, cfg.rounding)

@@ -7,7 +7,6 @@ __all__ = ['Params', 'MDIF', 'Fused', 'RDSBN', 'oracle_values', 'oracle_graphs']
 
 # %% ../../nbs/methods/41_rdsbn_mdif.ipynb #2185954b
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -16,15 +15,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import RULES, keyed_seed, param
-from ..features import unit
+from ..features import class_means, unit
 from ..losses import cross_entropy, soft_cross_entropy
 from ..method import Card, Count, Method
-from .dual_refinement import density_labels
 from .hcd import sampler_of_few
-from .mmt import MutualParams, MutualTeaching, class_means, mutual_terms, others
+from .mmt import MutualParams, MutualTeaching, mutual_terms, others
+from .ssg import density_labels
 from ..network import Gated, equip, open_gates
 from ..parts import DomainBN, domain_bn, domains, target_network
-from ..processes import average, share_out
+from ..processes import average, from_main
 from ..settle import settle
 from ..teacher import make_teacher
 
@@ -157,8 +156,8 @@ def meet_source(self:RDSBN, feats, known):
 def label(self:RDSBN, feats, epoch) -> dict:
     "{P0: clusters (N,), −1 noise}."
     cfg = self.cfg
-    job = partial(density_labels, unit(feats["P0"]), cfg.k1, cfg.k2, self.eps.item(), cfg.rho, cfg.min_samples)
-    labels, eps = share_out({"P0": job})["P0"]
+    labels, eps = from_main(density_labels, unit(feats["P0"]), cfg.k1, cfg.k2, self.eps.item(), cfg.rho,
+                            cfg.min_samples)
     self.eps.fill_(eps)
     return {"P0": labels}
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from ..config import param
-from ..features import unit
+from ..features import class_means, unit
 from ..losses import soft_cross_entropy
 from ..method import Card
-from .mmt import MMT, class_means, others
+from .mmt import MMT, others
 from .mmt import Params as MMTParams
 from ..teacher import update_teacher
 

@@ -19,14 +19,13 @@ from torch import nn
 
 from ..clustering import dbscan, jaccard_distance, kmeans, kmeans_seed
 from ..config import RULES, RunError, keyed_seed, param
-from ..features import unit
-from ..losses import circle_loss, distance, hardest, kl_divergence
+from ..features import class_means, unit
+from ..losses import circle_loss, distance, hardest, kl_divergence, remember
 from ..method import Card, Method, check_clusters
 from .hcd import sampler_of_few
-from .mmt import class_means
 from ..network import ReIDNet, equip, full_precision
 from ..parts import beyond, domain_bn, domains, target_network, up_to
-from ..processes import gathered, share_out
+from ..processes import from_main, gathered
 from ..settle import settle
 from ..teacher import make_teacher, update_teacher
 
@@ -145,14 +144,9 @@ def write(self:SampleMemory, e, index, weights):
     self.next.copy_((self.next + len(e)) % self.size)
 
 @patch
-@torch.no_grad()
 def move(self:SampleMemory, f, labels, momentum):
     "Each unit-length feature in turn draws the centre of its class; those of different classes at once."
-    earlier = (labels[:, None] == labels).tril(-1).sum(1)
-    for nth in range(int(earlier.max()) + 1):
-        now = earlier == nth
-        y = labels[now]
-        self.feats[y] = F.normalize(momentum*self.feats[y] + (1 - momentum)*f[now].to(self.feats.dtype))
+    remember(self.feats, labels, f, momentum)
 
 # %% ../../nbs/methods/36_unrn.ipynb #9c823b50
 # pooled features (B, C), logits of both classifiers (B, M), memory features (B, C)
@@ -350,7 +344,7 @@ def relabels(self:UNRN, epoch): return epoch % self.cfg.every == 0
 @patch
 def label(self:UNRN, feats, epoch) -> dict:
     "{P0: pseudo labels (N,)}, −1 for DBSCAN's noise; in the buffer `labels` they begin at S."
-    labels = share_out({"P0": lambda: self.cluster(feats["P0"], epoch)})["P0"]
+    labels = from_main(self.cluster, feats["P0"], epoch)
     moved = torch.from_numpy(np.where(labels >= 0, labels + self.S, -1))
     self.labels.copy_(moved); self.rows.fill_(int(moved.max()) + 1); self.memory.forget()
     return {"P0": labels}

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..clustering import kmeans
 from ..config import keyed_seed, param
-from ..features import unit
+from ..features import class_means, unit
 from ..losses import cross_entropy, soft_cross_entropy
 from ..method import Card, Method, check_clusters
 from ..teacher import make_teacher, update_teacher
@@ -58,8 +58,7 @@ def label(self:YourMethod, feats, epoch):
 def begin_epoch(self:YourMethod, feats, labels, epoch):
     "The rows of both classifiers become the unit-length means of their clusters."
     rows = self.student["classifier"].weight
-    f, y = unit(self.network.neck(feats["P0"].to(rows.device))), torch.as_tensor(labels["P0"], device=rows.device)
-    means = unit(torch.zeros_like(rows).index_add_(0, y, f))
+    means = class_means(unit(self.network.neck(feats["P0"].to(rows.device))), labels["P0"], len(rows))
     for one in (self.student, self.teacher): one["classifier"].weight.copy_(means)
 
 # %% ../../nbs/methods/32_your_method.ipynb #bd19e635
