@@ -6,8 +6,8 @@
 __all__ = ['ASSIGNMENT', 'ROOMS', 'LIGHT', 'LOST', 'TEACHER', 'NEEDED', 'PLACES', 'parameters', 'make_parameters', 'typed',
            'output_name', 'runs_of', 'shown_path', 'glance', 'known_methods', 'told', 'understood', 'parameters_cell',
            'notebook_parameters', 'need', 'backbones', 'gpu_possible', 'check_machine', 'check_data', 'only_known',
-           'check_run', 'check_plan', 'check_equivalent', 'notebook_named', 'refuse', 'wants_help', 'asked_of',
-           'help_text', 'as_committed']
+           'check_run', 'check_plan', 'check_equivalent', 'notebook_named', 'switched', 'refuse', 'wants_help',
+           'asked_of', 'help_text', 'as_committed']
 
 # %% ../nbs/use/68_commands.ipynb #60bb0881
 import __future__, ast, builtins, contextlib, ctypes, difflib, functools, importlib.util, json, logging, os
@@ -291,12 +291,20 @@ def notebook_named(
     raise RunError(f"{name!r} is no notebook of nbs/: " + (f"did you mean {near[0]}?" if near else "run_adapt is one."))
 
 # %% ../nbs/use/68_commands.ipynb #172de2ba
+def switched(
+    given:dict, # parameter → text
+    name:str,   # of a word that is yes or no, for the command alone
+    default=False
+) -> bool:
+    "Whether the word was typed, and neither as 0, as false nor as no."
+    return given.get(name, str(default)).lower() not in ("", "0", "false", "no")
+
 def refuse(
     name:str,  # of a notebook for papermill, or app, export, paper, study, equivalent
     given:dict # parameter → text
 ):
     "A RunError about the first wrong parameter, as far as it can be told without torch."
-    dry = given.get("dry", "").lower() not in ("", "0", "false")   # a plan may be for another machine
+    dry = switched(given, "dry")                                   # a plan may be for another machine
     need({k: v for k, v in given.items() if not (dry and k == "data_root")}, NEEDED.get(name, {}))
     if not understood(): return
     check_data(given)
@@ -315,7 +323,9 @@ def wants_help(
     given:dict # parameter → text; `help` leaves it
 ) -> bool:
     "Whether help=1 was typed."
-    return given.pop("help", "0") not in ("0", "")
+    asked = switched(given, "help")
+    given.pop("help", None)
+    return asked
 
 def asked_of(
     name:str # of a tool: app, export, paper, study, equivalent

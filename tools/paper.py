@@ -22,7 +22,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lf2.commands import asked_of, notebook_parameters, output_name, runs_of, shown_path
+from lf2.commands import asked_of, notebook_parameters, output_name, runs_of, shown_path, switched
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +33,7 @@ def warn_of_foreign(found, given, way_out=""):
     from lf2.jobs import foreign
 
     sentence = foreign(found, way_out)
-    if sentence and given.get("dry", "0") in ("0", "") and given.get("runs", "1") != "0": raise RunError(sentence)
+    if sentence and not switched(given, "dry") and switched(given, "runs", True): raise RunError(sentence)
     if sentence: print(sentence, file=sys.stderr)
 
 
@@ -94,9 +94,9 @@ def main(given):
     tell(found)
     missing = [(name, params) for name, params, record in found if record is None]
     if missing: warn_of_foreign(found, given, ", or draw what there is with runs=0")
-    if given.get("dry", "0") not in ("0", ""): return 0
+    if switched(given, "dry"): return 0
     failed = []
-    if given.get("runs", "1") != "0" and missing:
+    if switched(given, "runs", True) and missing:
         # these make the source networks that all others begin with
         first = [m for m in missing if m[1]["method"] == "direct"]
         rounds = [list(commands(some, fixed, roots, results))

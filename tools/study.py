@@ -15,7 +15,7 @@ checkpoint wait for the first of them to make it. Other parameters go to every r
 import json
 import sys
 
-from lf2.commands import asked_of, runs_of
+from lf2.commands import asked_of, runs_of, switched
 from paper import ROOT, warn_of_foreign
 
 DRAW = "draw it   .venv/bin/python -m nbconvert --to notebook --execute --inplace nbs/paper/84a_study.ipynb"
@@ -43,7 +43,7 @@ def main(given):
     tell(found)
     if any(record is None for *_, record in found): warn_of_foreign(found, given)
     rounds = first_of_source(found, fixed)
-    if given.get("dry", "0") not in ("0", ""): return 0
+    if switched(given, "dry"): return 0
     failed = [] if not any(rounds) else in_rounds([list(commands(some, fixed, results)) for some in rounds], jobs,
         runs_of(results)/"logs")
     if failed: print(f"failed    {', '.join(failed)}", file=sys.stderr)
