@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NOBODY', 'WANTED', 'MAKE', 'ALIKE', 'STYLE', 'SCRIPT', 'PICKS', 'MOST', 'OWN', 'GIVEN', 'Shelf', 'Crops',
            'Collection', 'best', 'runs_in', 'of_run', 'benchmark', 'label_of', 'own', 'shown_crop', 'lists_html',
-           'page', 'Door', 'row_of', 'do_GET', 'dropped', 'do_POST', 'served', 'asked', 'main']
+           'document', 'page', 'crop_page', 'Door', 'row_of', 'do_GET', 'dropped', 'do_POST', 'served', 'asked', 'main']
 
 # %% ../nbs/use/72_app.ipynb #87ded115
-import html, io, json, secrets, threading
+import html, io, json, re, secrets, threading
 from dataclasses import dataclass
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +26,7 @@ from .config import RunError, project_root
 from .data import open_image, printable
 from .features import extract, unit
 from .methods import METHODS
+from .progress import plain_warnings
 from .run import load_data
 from .search import CONSENT, LOOK, Embedder, data_uri, jpeg, make_index, search_of
 
@@ -55,8 +56,10 @@ class Crops:
         camera = f"camera {self.cams[row]}" if self.cams[row] else ""
         return [t for t in (camera, self.names[row] if self.names else "") if t]
     def like(self, text):
-        "Rows of which camera or file hold `text`."
-        return [r for r in range(len(self)) if text.lower() in ", ".join(self.about(r)).lower()]
+        "Rows of which camera and file hold `text`, or all of its parts: `camera 1 0007` has two."
+        parts, told = re.findall(r"camera \S+|\S+", text.lower()), [", ".join(self.about(r)).lower()
+                                                                     for r in range(len(self))]
+        return [r for r, t in enumerate(told) if text.lower() in t or all(p in t for p in parts)]
 
 NOBODY = "", "-1", "0000"   # unknown; junk and distractors, as Market-1501 names them
 
@@ -132,7 +135,7 @@ def benchmark(
     def crops(split):
         pixels = cached_images(split, cfg.height, cfg.width, cfg.cache_dir)
         return Crops(lambda row: Image.fromarray(np.ascontiguousarray(pixels[row].transpose(1, 2, 0))),
-                     split.pids.astype(str), split.camids.astype(str))
+                     split.pids.astype(str), (split.camids + 1).astype(str))
     size = f"{len(data.gallery):,} gallery images" + (f", only {cfg.ids} identities of each split" if cfg.ids else "")
     title = f"{cfg.source} → {cfg.target}, {cfg.preset}, {cfg.profile}, seed {cfg.seed}: {size}"
     return Collection(title, [of_run(*r) for r in runs], crops(data.gallery), crops(data.query), True)
@@ -156,10 +159,10 @@ def own(
 ) -> Collection:
     "One's own crops with the networks given."
     models, shelves, first = [Path(m.strip()).expanduser() for m in str(model).split(",")], [], None
-    where = search_of(dict(model=str(models[0]), gallery=str(gallery), out=out, on_bad_image=on_bad_image)).out
     for m in models:
         embed = Embedder(m, precision=precision)
-        folder = Path(where) if len(models) == 1 else Path(where)/embed.facts["model"][:8]
+        folder = Path(search_of(dict(model=str(m), gallery=str(gallery), out=out, on_bad_image=on_bad_image)).out)
+        if out and len(models) > 1: folder = folder/embed.facts["model"][:8]
         index = make_index(embed, gallery, folder, pattern, on_bad_image)
         if first and index.paths != first.paths:
             raise RunError(f"the crops of {printable(gallery)} have changed in between: ask again.")
@@ -175,6 +178,7 @@ def own(
 STYLE = LOOK + """
 .query img { border-color: currentColor; } figure a { display: block; color: inherit; }
 .right img { border: 3px solid #0173b2; } .wrong img { border: 3px dashed #de8f05; }
+.whole { height: 80vh; max-width: 100%; object-fit: contain; }
 .row { margin: .3rem 0 .6rem; } h2 { margin: 1rem 0 0; } h2 small { font-weight: normal; }
 #drop { display: block; border: 2px dashed currentColor; border-radius: 8px; padding: .8rem; text-align: center;
 cursor: pointer; margin: .8rem 0; } #drop:focus-within { outline: 3px solid #0173b2; }
@@ -210,19 +214,31 @@ def lists_html(
     k:int=10          # crops per list
 ) -> str:
     "The ranked lists of all networks, one below the other, as they answer the same crop."
-    parts = []
+    whose = "this person's crops" if shown.benchmark else "crops"
+    left_out = ("its camera is not known: crops of all cameras answer" if row is None or not shown.picks.cams[row]
+                else f"{whose} of the same camera are left out")
+    asked_for = shown_crop(query, "asked for", *([] if row is None else shown.picks.about(row)), cls="query",
+                           link="" if row is None else f"/crop/picks/{row}")
+    parts = [f"<p><small>{left_out}</small></p>"]
     for shelf, feature in zip(shown.shelves, features, strict=True):
         found = [(r, s, shown.verdict(row, r)) for r, s in best(shelf, feature, shown.hidden(row), k)]
         right = sum(v == "right" for *_, v in found)
         told = f"<small>{right} of the first {len(found)} right</small>" if any(v for *_, v in found) else ""
         def below(i, r, s): return f"{i}. {s:.2f}", *shown.gallery.about(r)
-        crops = [shown_crop(f"/gallery/{r}", *below(i, r, s), cls=v, about=", ".join(shown.gallery.about(r)))
-                 for i, (r, s, v) in enumerate(found, 1)]
+        crops = [shown_crop(f"/gallery/{r}", *below(i, r, s), cls=v, about=", ".join(shown.gallery.about(r)),
+                            link=f"/crop/gallery/{r}") for i, (r, s, v) in enumerate(found, 1)]
         parts.append(f'<h2>{html.escape(shelf.label)} {told}</h2><div '
-                     f'class="row">{shown_crop(query, "asked for", cls="query")}{"".join(crops)}</div>')
+                     f'class="row">{asked_for}{"".join(crops)}</div>')
     return "".join(parts)
 
 # %% ../nbs/use/72_app.ipynb #8ca61b29
+def document(title, nonce, body):
+    "A page with its heading."
+    title = html.escape(printable(title))
+    return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            f'content="width=device-width, initial-scale=1"><title>{title}</title><link rel="icon" href="data:,">'
+            f'<style nonce="{nonce}">{STYLE}</style></head><body><h1>{title}</h1>{body}</body></html>')
+
 def page(
     shown:Collection, # what is looked through
     row:int|None=None,# the pick
@@ -232,11 +248,13 @@ def page(
     find:str=""       # what the camera or the name of an offered crop holds
 ) -> str:
     "The whole page."
-    n, also = len(shown.picks), f"&find={quote(find)}" if find else ""
+    n, also, what = len(shown.picks), f"&find={quote(find)}" if find else "", ("camera or file name"
+        if shown.picks.names else "camera")
+    kept, hidden = ("", "") if row is None else (f"&pick={row}", f'<input type="hidden" name="pick" value="{row}">')
     if find:
         some = shown.picks.like(find)
         offered, onward = some[at:at + PICKS], at + PICKS if at + PICKS < len(some) else 0
-        found = f"{len(some):,} crops" if some else f"no crop has {find!r} in its camera or file name"
+        found = f"{len(some):,} crops" if some else f"no crop has {find!r} in its {what}"
     else:
         offered, onward = dict.fromkeys((at + i*max(1, n//PICKS)) % n for i in range(min(PICKS, n))), (at + 1) % n
         found = ""
@@ -246,19 +264,27 @@ def page(
         [s.picks[row] for s in shown.shelves], row, f"/picks/{row}", k)
     key = ('<p class="key"><span>the same person</span><span class="w">somebody else</span>no frame: not known</p>'
            if any(p not in NOBODY for p in shown.picks.pids) else "")
-    return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-            'content="width=device-width, initial-scale=1">'
-            '<title>Ranked lists side by side</title><link rel="icon" href="data:,"><style '
-            f'nonce="{nonce}">{STYLE}</style></head><body><h1>Ranked lists side by side</h1>'
+    return document("Ranked lists side by side", nonce,
             f'<p>{html.escape(printable(shown.title))}</p><p class="note">{html.escape(CONSENT)}</p>'
-            f'<form action="/"><input type="search" name="find" aria-label="camera or file name" '
-            f'placeholder="camera or file name" value="{html.escape(printable(find), quote=True)}"> '
+            f'<form action="/">{hidden}<input type="search" name="find" aria-label="{what}" '
+            f'placeholder="{what}" value="{html.escape(printable(find), quote=True)}"> '
             f'<button>find</button> {html.escape(printable(found))}</form>'
-            f'<div class="row picks">{picks}</div><p><a href="/?at={onward}{also}">other crops</a></p>'
+            f'<div class="row picks">{picks}</div><p><a href="/?at={onward}{also}{kept}">other crops</a></p>'
             '<label id="drop">Drop a picture of one person here, or choose a file <input type="file" '
             'accept="image/*"></label>'
-            f'{key}<div id="lists" aria-live="polite">{lists}</div><script '
-            f'nonce="{nonce}">{SCRIPT}</script></body></html>')
+            f'{key}<div id="lists" aria-live="polite">{lists}</div><script nonce="{nonce}">{SCRIPT}</script>')
+
+def crop_page(
+    shown:Collection, # what is looked through
+    which:str,        # "gallery" or "picks"
+    row:int,
+    nonce:str=""
+) -> str:
+    "One crop, large, and the way to ask for it."
+    crops = getattr(shown, which)
+    ask = f'<p><a href="/?pick={row}">who else shows this person?</a></p>' if crops is shown.picks else ""
+    return document(", ".join(crops.about(row)) or f"crop {row}", nonce,
+                    f'{ask}<img class="whole" alt="the crop" src="/{which}/{row}?whole">')
 
 # %% ../nbs/use/72_app.ipynb #c52706e1
 class Door(BaseHTTPRequestHandler):
@@ -304,14 +330,18 @@ def do_GET(self):
         row, at = (row_of(given.get(k, ""), len(shown.picks)) for k in ("pick", "at"))
         nonce = secrets.token_urlsafe(16)
         return self.answer(page(shown, row, at or 0, self.server.k, nonce, given.get("find", "").strip()), nonce=nonce)
-    which, _, row = url.path[1:].partition("/")
+    what, _, rest = url.path[1:].partition("/")
+    which, _, row = (rest if what == "crop" else url.path[1:]).partition("/")
     crops = {"gallery": shown.gallery, "picks": shown.picks}.get(which)
     row = None if crops is None else row_of(row, len(crops))
     if row is None: return self.refuse(404, "There is nothing here.")
+    if what == "crop":
+        nonce = secrets.token_urlsafe(16)
+        return self.answer(crop_page(shown, which, row, nonce), nonce=nonce)
     try: image = crops.image(row)
     except (OSError, ValueError, Image.DecompressionBombError):
         return self.refuse(404, "This crop is not readable any more.")
-    self.answer(jpeg(image, (256, 256)), "image/jpeg")
+    self.answer(jpeg(image, (2048, 2048) if url.query == "whole" else (256, 256)), "image/jpeg")
 Door.do_GET = do_GET
 
 # %% ../nbs/use/72_app.ipynb #cb62563e
@@ -319,13 +349,15 @@ def dropped(body):
     "The picture in `body`, RGB, or a RunError."
     try: return open_image(io.BytesIO(body))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise RunError("That is no picture that can be read: drop a JPEG or PNG of one person.") from e
+        why = f" ({e})" if isinstance(e, ValueError) else ""
+        raise RunError(f"That is no picture that can be read{why}: drop a JPEG or PNG of one person.") from e
 
 def do_POST(self):
     if not self.welcome(): return
     if self.path != "/ask": return self.refuse(404, "There is nothing here.")
     size = row_of(self.headers.get("Content-Length", ""), MOST)
-    if not size: return self.refuse(413, f"Drop a picture of less than {MOST//10**6} MB.")
+    if size == 0: return self.refuse(422, "The file is empty: drop a picture.")
+    if size is None: return self.refuse(413, f"Drop a picture of less than {MOST//10**6} MB.")
     body = self.rfile.read(size)
     try:
         with self.server.lock:      # one at a time: decoding takes memory
@@ -376,6 +408,7 @@ def main(
     "`make app`: serves the page until it is interrupted."
     port, k, given = asked(dict(w.split("=", 1) for w in words if "=" in w))
     runs = given.pop("runs", project_root()/"runs")
+    plain_warnings()
     shown = own(**given) if given else benchmark(runs)
     server = served(shown, port, k)
     print(f"app       http://127.0.0.1:{server.server_address[1]}/  ({', '.join(s.label for s in shown.shelves)}; "

@@ -104,8 +104,12 @@ def export_onnx(
     net, facts = load_network(model)
     if not {"height", "width"} <= facts.keys():
         raise RunError(f"weights file {str(model)!r} does not say how large its images are: give one that a run wrote.")
-    path, (h, w) = Path(out or Path(model).with_suffix(".onnx")), (facts["height"], facts["width"])
+    path, (h, w) = Path(out or Path(model).with_suffix(".onnx")).expanduser(), (facts["height"], facts["width"])
     if path.suffix != ".onnx": raise RunError(f"out = {printable(path)} does not end in .onnx: name the file so.")
+    card = path.with_suffix(".md")
+    if card.exists() and not card.read_text(encoding="utf-8", errors="replace").startswith(CARD.splitlines()[0][:12]):
+        raise RunError(f"{printable(card)} is there and no model card: name another out=, beside which the card is "
+                       "written.")
     deployed = Deployed(net, facts.get("inference", "concat"))
     trial = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, h, w, 3), np.uint8))
     with torch.no_grad(): wanted = deployed(trial).numpy()
@@ -118,8 +122,8 @@ def export_onnx(
             raise RunError(f"onnxruntime and torch differ by {difference:.1e} on this network: it was not exported.")
         made = dict(name=path.stem, size=part.stat().st_size/1e6, d=wanted.shape[1], checked=len(trial),
                     difference=difference)
-        with atomic_path(path.with_suffix(".md")) as text: text.write_text(card_of(facts, **made), encoding="utf-8")
-    return path, path.with_suffix(".md"), difference
+        with atomic_path(card) as text: text.write_text(card_of(facts, **made), encoding="utf-8")
+    return path, card, difference
 
 # %% ../nbs/use/73_export.ipynb #8004332e
 def same_lists(

@@ -16,7 +16,9 @@ from .processes import is_main
 class _OneLine:
     "A stderr on which, in a notebook kernel, each bar replaces what the cell showed before."
     def write(self, text):
-        if not text.strip(): return
+        if not text.strip():
+            if text == "\n" and sys.stderr.isatty(): sys.stderr.write(text)      # the bar is done
+            return
         if "ipykernel" in sys.modules and not sys.stderr.isatty():
             from IPython.display import clear_output
             clear_output(wait=True)

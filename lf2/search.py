@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['EXACT_UP_TO', 'CONSENT', 'LOOK', 'Embedder', 'drawn_crops', 'packed', 'unpacked', 'Index', 'load_index', 'crops_of',
            'chunk_of', 'make_index', 'readable', 'recall_of', 'Finder', 'query_files', 'camera_told', 'ask', 'jpeg',
-           'data_uri', 'thumbnail', 'figure', 'page', 'show_found', 'write_found', 'people', 'write_people', 'Search',
-           'search_of']
+           'data_uri', 'thumbnail', 'figure', 'page', 'show_found', 'below', 'name_of', 'write_found', 'people',
+           'write_people', 'Search', 'search_of']
 
 # %% ../nbs/use/71_search.ipynb #fcd4b401
-import base64, difflib, hashlib, html, io, json, os
+import base64, dataclasses, difflib, hashlib, html, io, json, os, re
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -81,8 +81,9 @@ def unpacked(t): return t.numpy().tobytes().decode("utf-8", "surrogateescape").s
 @dataclass
 class Index:
     """N crops: unit-length `features` (N, d) float32; `paths` below `folder`; `pids` and `cams` as written in the
-    names, "" unknown."""
+    names, "" unknown; `stamps` (N, 2) int64, bytes and time of the files: whether a crop is still the same."""
     features:torch.Tensor; paths:list; pids:list; cams:list; folder:Path; facts:dict
+    stamps:torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, 2, dtype=torch.int64))
 
     def __len__(self): return len(self.paths)
     def files(self, rows): return [self.folder/self.paths[i] for i in rows]
@@ -92,7 +93,8 @@ class Index:
                 f"{self.features.shape[1]} numbers each ({self.features.nbytes/1e6:,.1f} MB)")
 
     def save(self, path):
-        tensors = dict(features=self.features, **{k: packed(getattr(self, k)) for k in ("paths", "pids", "cams")})
+        tensors = dict(features=self.features, stamps=self.stamps) | {k: packed(getattr(self, k))
+                                                                      for k in ("paths", "pids", "cams")}
         facts = self.facts | dict(sha256=digest(tensors, self.facts))
         with atomic_path(path) as part:
             safetensors.torch.save_file(tensors, part, metadata={"lf2 index": json.dumps(facts)})
@@ -111,7 +113,7 @@ def load_index(
         with safetensors.safe_open(path, framework="pt") as f:
             facts = json.loads((f.metadata() or {}).get("lf2 index", "null"))
         tensors = safetensors.torch.load_file(path)
-    whole = isinstance(facts, dict) and facts.pop("sha256", None) == digest(tensors, facts)
+    whole = isinstance(facts, dict) and facts.pop("sha256", None) == digest(tensors, facts) and "stamps" in tensors
     if not whole: raise RunError(f"index {printable(path)} is damaged, or no index: remove it, and it is made anew.")
     wrong = [k for k, v in embed.facts.items() if facts.get(k) != v] if embed else []
     if wrong == ["precision"]:
@@ -122,7 +124,8 @@ def load_index(
         was, now = (f"{k} {str(d.get(wrong[0]))[:12]}" for k, d in (("with", facts), ("not", embed.facts)))
         raise RunError(f"index {printable(path)} was made by another network ({wrong[0]}: {was}, {now}): "
                        "give the network that made it, or another out= for a new index.")
-    return Index(tensors["features"], *(unpacked(tensors[k]) for k in ("paths", "pids", "cams")), Path(folder), facts)
+    return Index(tensors["features"], *(unpacked(tensors[k]) for k in ("paths", "pids", "cams")), Path(folder), facts,
+                 tensors["stamps"])
 
 # %% ../nbs/use/71_search.ipynb #0dfe1d58
 def crops_of(
@@ -165,23 +168,29 @@ def make_index(
     on_bad_image:str="raise",# "raise", or "skip" unreadable crops and say so
     chunk:int=1024,          # crops between two savings
 ) -> Index:
-    """The index of a folder, made, gone on with, or read where it is there and nothing has changed; writes
-    out/index.safetensors."""
+    """The index of a folder, made, gone on with, or read where it is there and nothing has changed; only crops that are
+    new or have changed go through the network. Writes out/index.safetensors."""
     rows, out, path = crops_of(gallery, pattern), Path(out), Path(out)/"index.safetensors"
     gallery = Path(gallery).expanduser()
     stats = [(str(p.relative_to(gallery)), *r, s.st_size, s.st_mtime_ns) for p, *r in rows for s in [p.stat()]]
     made_from = hashlib.sha256(repr((stats, on_bad_image)).encode()).hexdigest()
     with stoppable(), only_me(out):
-        if path.exists() and (old := load_index(path, gallery, embed)).facts["made_from"] == made_from: return old
-        found, bad = [], {}
-        with bar(total=len(rows), desc="crops", unit="img") as live:
-            for i in range(0, len(rows), chunk):
-                feats, wrong = chunk_of(embed, [p for p, *_ in rows[i:i+chunk]], out/"chunks")
-                found.append(feats); bad |= {i + j: why for j, why in wrong.items()}; live.update(len(feats))
-        left = readable(rows, bad, on_bad_image)
-        paths, pids, cams = zip(*[(str(rows[i][0].relative_to(gallery)), *rows[i][1:]) for i in left], strict=True)
-        index = Index(torch.cat(found)[left], list(paths), list(pids), list(cams), gallery,
-                      embed.facts | dict(made_from=made_from))
+        old = load_index(path, gallery, embed) if path.exists() else None
+        if old and old.facts["made_from"] == made_from: return old
+        known = {(q, *s): i for i, (q, s) in enumerate(zip(old.paths, old.stamps.tolist(), strict=True))} if old else {}
+        at = [known.get((q, *stamp), -1) for q, _, _, *stamp in stats]        # its row in the old index
+        new, bad, found = [i for i, row in enumerate(at) if row < 0], {}, []
+        with bar(total=len(rows), initial=len(rows) - len(new), desc="crops", unit="img") as live:
+            for n in range(0, len(new), chunk):
+                some = new[n:n+chunk]
+                feats, wrong = chunk_of(embed, [rows[i][0] for i in some], out/"chunks")
+                found.append(feats); bad |= {some[j]: why for j, why in wrong.items()}; live.update(len(feats))
+        left, place = readable(rows, bad, on_bad_image), {i: n for n, i in enumerate(new)}
+        both = torch.cat([*found, *([old.features] if old else [])])          # the new ones, then the old
+        picked = both[[place[i] if at[i] < 0 else len(new) + at[i] for i in left]]
+        paths, pids, cams, *stamps = zip(*[stats[i] for i in left], strict=True)
+        index = Index(picked, list(paths), list(pids), list(cams), gallery, embed.facts | dict(made_from=made_from),
+                      torch.tensor(stamps).T.contiguous())
         index.save(path)
         for part in (out/"chunks").glob("*.safetensors"): part.unlink()
         with suppress(OSError): (out/"chunks").rmdir()
@@ -371,22 +380,40 @@ def show_found(
     titles = [t for _, d in lists for t in ["query", *(f"{s:.2f}" for s in d.similarity), *[""]*(k - len(d))]]
     return contact_sheet(images, titles, [c for _ in lists for c in ["#0173b2"] + [None]*k], ncols=k + 1)
 
+def below(path, folder):
+    "A path as it is written below the folder; elsewhere, the file's name."
+    path, folder = Path(path).resolve(), Path(folder).resolve()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+def name_of(
+    files:list, # queries
+    folder:Path # of the gallery
+) -> str:
+    "A file name for their lists, the same for the same queries: ranked-cam1_0007.jpg, and of several how many more."
+    first, more = re.sub(r"[^\w.+-]+", "_", below(files[0], folder))[-100:], len(files) - 1
+    if not more: return f"ranked-{first}"
+    all_of = "\0".join(sorted(below(p, folder) for p in files))
+    return f"ranked-{first}-and-{more}-{hashlib.sha256(os.fsencode(all_of)).hexdigest()[:6]}"
+
 def write_found(
     found:pd.DataFrame, # from `ask`
     index:Index,        # of the gallery
     out:str|Path,       # folder
-    files=()            # the queries; one that found nothing is shown with an empty list
+    files=(),           # the queries; one that found nothing is shown with an empty list
+    name:str="ranked"   # of the files, such as `name_of` gives
 ) -> tuple:
-    "Writes out/ranked.csv and out/ranked.html, each in one piece, and returns their paths."
-    csv, web = Path(out)/"ranked.csv", Path(out)/"ranked.html"
+    "Writes out/NAME.csv and out/NAME.html, each in one piece, and returns their paths."
+    csv, web = (Path(out)/f"{name}.{suffix}" for suffix in ("csv", "html"))
     lists = {str(q): None for q in files} | dict(iter(found.groupby("query", sort=False)))
     def shown(q, d):
+        head = below(q, index.folder)
         if d is None:
-            try: return f"{Path(q).name}: no crop that may answer it", [figure(q, "query", cls="query")]
-            except RunError: return f"{Path(q).name}: cannot be read", []
+            try: return f"{head}: no crop that may answer it", [figure(q, "query", cls="query")]
+            except RunError: return f"{head}: cannot be read", []
         best = [figure(f, f"{i}. {s:.3f}", f"camera {c}" if c else "", n) for i, (f, s, c, n) in
                 enumerate(zip(index.files(d.row), d.similarity, d.camera, d.crop, strict=True), 1)]
-        return Path(q).name, [figure(q, "query", cls="query"), *best]
+        cam = d["query camera"].iloc[0]
+        return head, [figure(q, "query", *[f"camera {cam}"]*bool(cam), cls="query"), *best]
     n, known = len(lists), found["query camera"] != ""
     which = ("nothing found" if not len(found) else "the best of other cameras" if known.all()
              else "the best of other cameras, where a query's is known, else of all" if known.any()
@@ -484,8 +511,16 @@ def search_of(
     for name in ("model", "gallery"):
         if getattr(cfg, name) is None:
             raise ConfigError(f"parameter {name} is not given: {name}= the {known[name].metadata['doc']}.")
-    place = Path(cfg.gallery).expanduser().resolve()      # two galleries may have one name
-    out = cfg.out or (project_root()/"runs"/"search"
-                      /f"{place.name or 'crops'}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}")
+    place, model = (Path(p).expanduser().resolve() for p in (cfg.gallery, cfg.model))
+    key = os.fsencode(place) + b"\0" + os.fsencode(model)                       # an index is of one gallery and network
+    home = project_root()/"runs"/"search"/f"{place.name or 'crops'}-{hashlib.sha256(key).hexdigest()[:6]}"
+    out = Path(cfg.out).expanduser() if cfg.out else home
+    table = (place/cfg.pattern).resolve() if str(cfg.pattern).endswith(".csv") else None
+    if cfg.groups and table == (out/"labels.csv").resolve():
+        raise ConfigError(f"pattern = {cfg.pattern} would be read and, with the groups, written over: give another "
+                          "out=, or groups=false.")
+    if model.suffix == ".onnx":
+        raise ConfigError(f"model = {cfg.model} is an exported network: give the teacher.safetensors that it was made "
+                          "of.")
     if cfg.threads: torch.set_num_threads(cfg.threads); faiss.omp_set_num_threads(cfg.threads)
     return Search(**{k: getattr(cfg, k) for k in known} | dict(out=str(out)))

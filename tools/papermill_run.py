@@ -77,6 +77,14 @@ def printed(notebook):
                    if o.get("name") == "stdout").rstrip()
 
 
+def in_a_sentence(notebook):
+    """Whether an executed notebook ended with an error of one sentence, which was printed: nothing is left to read."""
+    if not notebook.exists(): return False
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    errors = [o for c in cells for o in c.get("outputs", []) if o.get("output_type") == "error"]
+    return bool(errors) and all(len(o["traceback"]) <= 1 for o in errors)
+
+
 def warned(notebook, since):
     """The warnings of a notebook that was written after `since`, each once."""
     if not notebook.exists() or notebook.stat().st_mtime < since: return []
@@ -143,6 +151,8 @@ def main():
     status = papermill(argv, cwd=ROOT, env=env)
     if not sys.stderr.isatty():
         for line in warned(notebook, began): print(line, file=sys.stderr)
+    else: print(file=sys.stderr)                               # ends the line of the last bar
+    if status == 1 and in_a_sentence(notebook): notebook.unlink()
     if status: return status
     for record in records_of(notebook, results): tell(record, results)
     if name in ("bench", "run_eval", "run_search"): print(printed(notebook))
