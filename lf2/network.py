@@ -214,7 +214,6 @@ def check_names(
         if value not in CHOICES[name]:
             raise RunError(f"{name} {value!r} is unknown: choose one of {', '.join(CHOICES[name])}.")
 
-
 def equip(
     net:nn.Module,         # a ReIDNet, changed in place
     pooling:str|None=None, # one of `CHOICES`; None: as it is
