@@ -672,6 +672,7 @@ def load_dataset(
                                  pose_noise=pose_noise)
     base = find_root(name, root)
     try: parts = read_folder(base, pattern) if name == "folder" else READERS[name](base)
+    except MissingData: raise
     except FileNotFoundError as e:
         raise MissingData(f"{name}: {printable(e.filename)} is not there: unpack the data set again, or give the right "
                           "root.") from e
