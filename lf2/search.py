@@ -113,7 +113,7 @@ def load_index(
         with safetensors.safe_open(path, framework="pt") as f:
             facts = json.loads((f.metadata() or {}).get("lf2 index", "null"))
         tensors = safetensors.torch.load_file(path)
-    whole = isinstance(facts, dict) and facts.pop("sha256", None) == digest(tensors, facts) and "stamps" in tensors
+    whole = isinstance(facts, dict) and facts.pop("sha256", None) == digest(tensors, facts)
     if not whole: raise RunError(f"index {printable(path)} is damaged, or no index: remove it, and it is made anew.")
     wrong = [k for k, v in embed.facts.items() if facts.get(k) != v] if embed else []
     if wrong == ["precision"]:
@@ -125,7 +125,7 @@ def load_index(
         raise RunError(f"index {printable(path)} was made by another network ({wrong[0]}: {was}, {now}): "
                        "give the network that made it, or another out= for a new index.")
     return Index(tensors["features"], *(unpacked(tensors[k]) for k in ("paths", "pids", "cams")), Path(folder), facts,
-                 tensors["stamps"])
+                 tensors.get("stamps", torch.empty(0, 2, dtype=torch.int64)))    # an older index has none
 
 # %% ../nbs/use/71_search.ipynb #0dfe1d58
 def crops_of(
@@ -177,7 +177,8 @@ def make_index(
     with stoppable(), only_me(out):
         old = load_index(path, gallery, embed) if path.exists() else None
         if old and old.facts["made_from"] == made_from: return old
-        known = {(q, *s): i for i, (q, s) in enumerate(zip(old.paths, old.stamps.tolist(), strict=True))} if old else {}
+        seen = zip(old.paths, old.stamps.tolist(), strict=False) if old else ()
+        known = {(q, *stamp): i for i, (q, stamp) in enumerate(seen)}
         at = [known.get((q, *stamp), -1) for q, _, _, *stamp in stats]        # its row in the old index
         new, bad, found = [i for i, row in enumerate(at) if row < 0], {}, []
         with bar(total=len(rows), initial=len(rows) - len(new), desc="crops", unit="img") as live:
