@@ -33,7 +33,7 @@ from .evaluation import RankedLists, evaluate
 from .figures import card_of
 from .records import atomic_path
 from .run import configure, homes, lists_by, load_data, runs_dir, without_paths
-from .search import data_uri, jpeg
+from .search import data_uri, document, jpeg
 from .tables import METRICS
 
 # %% ../nbs/paper/82_report.ipynb #730ca4e2
@@ -502,15 +502,15 @@ def write_clusters(
     data, pixels = target_images(cfg)
     table = clusters_table(feats[stream].numpy(), data.train, cfg.target_root)
     groups, left = [*table[table.cluster >= 0].groupby("cluster", sort=False)], int((table.cluster < 0).sum())
-    title, css = html.escape(f"Clusters of {record['run_id']}"), "".join(
+    title, css = f"Clusters of {record['run_id']}", "".join(
         f".{k} {{ outline: 3px {'solid' if k == 'right' else 'dashed' if k == 'wrong' else 'dotted'} {to_hex(c)}; }}"
         for k, (c, _) in FRAMES.items())
-    text = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE} {css} '
-            f'img {{ margin: 4px; }} h2 {{ font-size: 1rem; }}</style></head>\n<body><h1>{title}</h1>'
-            f"<p>{len(groups):,} clusters of {len(table):,} images{f', {left:,} of them in none' if left else ''}; the "
-            f"largest comes first. Up to {most} images of each, taken at even steps from its rows. "
-            f"Framed solid: the cluster's commonest person; dashed: somebody else; dotted: nobody knows.</p>\n"
-            + "\n".join(cluster_block(c, d, pixels["train"], most) for c, d in groups) + "\n</body></html>\n")
+    body = (f"<h1>{html.escape(title)}</h1><p>{len(groups):,} clusters of {len(table):,} images"
+            f"{f', {left:,} of them in none' if left else ''}; the largest comes first. Up to {most} images "
+            "of each, taken at even steps from its rows. "
+            "Framed solid: the cluster's commonest person; dashed: somebody else; dotted: nobody knows.</p>\n"
+            + "\n".join(cluster_block(c, d, pixels["train"], most) for c, d in groups))
+    text = document(title, body, f"{STYLE} {css} img {{ margin: 4px; }} h2 {{ font-size: 1rem; }}")
     csv, page_of = folder/"clusters.csv", folder/"clusters.html"
     with atomic_path(csv) as part: table.to_csv(part, index=False, errors="surrogateescape")
     with atomic_path(page_of) as part: part.write_text(text, encoding="utf-8")
@@ -525,12 +525,12 @@ def page(
 ) -> str:
     "The report as one HTML document."
     p, esc = record["parameters"], html.escape
-    title = esc(f"{p['method']}: {p['source']} → {p['target']}")
+    title = f"{p['method']}: {p['source']} → {p['target']}"
     notes = list(dict.fromkeys([*remarks(record), *extra]))
     if len(figures) == 1 and (record["epochs"] or record["evaluations"]):
         notes.append("the run's folder is not at hand, so that clusters and ranked lists are missing; resume='never' "
                      "makes the run and its folder anew")
-    parts = [f"<h1>{title}</h1>", f"<p><code>{esc(record['run_id'])}</code></p>",
+    parts = [f"<h1>{esc(title)}</h1>", f"<p><code>{esc(record['run_id'])}</code></p>",
              f'<p class="lead">{esc(headline(record))}</p>',
              *(f'<p class="note">{esc(n)}</p>' for n in notes)]
     if record["evaluations"]:
@@ -549,9 +549,7 @@ def page(
     parts += ["<h2>Data</h2>", html_table(data_table(record)), "<h2>Time</h2>", html_table(seconds_table(record)),
               "<h2>Parameters</h2>", folded(params, f"all {len(params)}, with where each value comes from", "text"),
               "<h2>Provenance</h2>", folded(provenance_table(record), "code, libraries and machine", "text")]
-    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-            'content="width=device-width, initial-scale=1">'
-            f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n")
+    return document(title, "\n".join(parts), STYLE)
 
 def write_report(
     record:dict,      # of a finished run

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXACT_UP_TO', 'CONSENT', 'LOOK', 'Embedder', 'drawn_crops', 'packed', 'unpacked', 'Index', 'load_index', 'crops_of',
            'chunk_of', 'make_index', 'readable', 'recall_of', 'Finder', 'query_files', 'camera_told', 'ask', 'jpeg',
-           'data_uri', 'thumbnail', 'figure', 'page', 'show_found', 'below', 'name_of', 'write_found', 'people',
-           'write_people', 'Search', 'search_of']
+           'data_uri', 'thumbnail', 'figure', 'document', 'page', 'show_found', 'below', 'name_of', 'write_found',
+           'people', 'write_people', 'Search', 'search_of']
 
 # %% ../nbs/use/71_search.ipynb #fcd4b401
 import base64, dataclasses, difflib, hashlib, html, io, json, os, re
@@ -349,6 +349,19 @@ figure img { height: 8rem; max-width: 100%; object-fit: contain; border: 3px sol
 .query img { border-color: #0173b2; } .note { border-left: 4px solid #de8f05; padding: .1rem .9rem; }
 h2 { font-size: 1.05rem; margin: 1.4rem 0 .2rem; overflow-wrap: anywhere; }"""
 
+def document(
+    title:str,  # plain text
+    body:str,   # HTML
+    style:str,  # CSS
+    nonce:str="",# of the style, where a policy asks for one
+    head:str="" # HTML, more of it
+) -> str:
+    "One HTML document, fit for a narrow screen as well."
+    mark = f' nonce="{nonce}"' if nonce else ""
+    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            f'content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
+            f'{head}<style{mark}>{style}</style></head><body>\n{body}\n</body></html>\n')
+
 def page(
     title:str,   # heading
     lead:str,    # a sentence below it
@@ -357,11 +370,8 @@ def page(
     "One HTML document that holds all it shows."
     body = "".join(f'<h2>{html.escape(printable(h))}</h2><div class="row">{"".join(figures)}</div>\n'
                    for h, figures in rows)
-    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-            'content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(title)}</title><style>{LOOK}</style></head><body>\n"
-            f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"
-            f'<p class="note">{html.escape(CONSENT)}</p>\n{body}</body></html>\n')
+    return document(title, f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"
+                           f'<p class="note">{html.escape(CONSENT)}</p>\n{body}', LOOK)
 
 # %% ../nbs/use/71_search.ipynb #0f1b51b2
 def show_found(
