@@ -179,7 +179,8 @@ class MemoryMethod(Method):
         with torch.autocast(x.device.type, enabled=False): return self.embedding.fc(self.network.pooled(maps)[0])
     def head(self, x):
         "h (B, d) of images, float32."
-        with torch.autocast(x.device.type, enabled=False): return self.norm(self.before_norm(x))
+        z = self.before_norm(x)
+        with torch.autocast(x.device.type, enabled=False): return self.norm(z)
 
 # %% ../../nbs/methods/44_ecn.ipynb #b4387d85
 @patch
@@ -226,7 +227,7 @@ def clusterings(self:MemoryMethod, labels):
 
 @patch
 def sampler(self:MemoryMethod, stream, labels, camids):
-    "Every image once before any of them twice."
+    "Passes through all images in random order; the remainder that fills no batch is left out of a pass."
     return ShuffledSampler(len(labels), self.cfg.batch, ("shuffled", self.cfg.seed, stream))
 
 @patch

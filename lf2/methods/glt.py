@@ -51,7 +51,7 @@ def transfer(
 ) -> tuple:               # (labels (N,) int64, log Q (N, K) float64, steps)
     "New labels by optimal transport, and the plan."
     plan, steps = sinkhorn(torch.as_tensor(log_prob), power, tolerance)
-    return plan.argmax(1).numpy(), plan, steps
+    return plan.argmax(1).cpu().numpy(), plan, steps
 
 def head_log_prob(
     feats,  # (N, d) unit length
@@ -130,7 +130,7 @@ class GLT(Method):
             self.student.classifier.weight.data.normal_(std=0.001, generator=gen)
         self.teacher = make_teacher(self.student)
         self.register_buffer("labels", torch.full((cfg.groups, known.n_images), -1, dtype=torch.int64)) # of each group
-        self.register_buffer("moved", torch.zeros(cfg.groups))   # share of labels that the last transfer changed
+        self.register_buffer("moved", torch.zeros(cfg.groups))   # share of labels that the last labelling changed
     @classmethod
     def check(cls, cfg, known):
         "The largest group must not exceed the images, and the one that batches are drawn by must fill a batch."
@@ -223,5 +223,6 @@ def embed(self:GLT, x) -> dict:
 
 @patch
 def describe(self:GLT, x) -> dict:
-    "Share of each group's labels that the last transfer changed."
+    "Share of each group's labels that the transfer changed: 1 in the first epoch, where all are new."
+    if self.cfg.relabel == "keep": return {}
     return dict(moved={f"group {l}": m for l, m in enumerate(self.moved.tolist(), 1)})

@@ -369,7 +369,8 @@ def pooled(self:HCD, x) -> torch.Tensor:
 @patch
 def read(self:HCD, x) -> torch.Tensor:
     "b (B, C) behind the neck, float32."
-    with torch.autocast(x.device.type, enabled=False): return self.net.neck(self.pooled(x))
+    f = self.pooled(x)
+    with torch.autocast(x.device.type, enabled=False): return self.net.neck(f)
 
 @patch
 def prepare(self:HCD, stage, arrays):
@@ -456,8 +457,8 @@ def after_step(self:HCD, step):
 @patch
 def embed(self:HCD, x) -> dict:
     "{global: pooled, neck: unit(b)} by the target's BN, (B, C)."
-    pooled = self.net.pooled(self.net(x))[0]
-    return {"global": pooled, "neck": unit(self.net.neck(pooled))}
+    f = self.pooled(x)
+    return {"global": f, "neck": unit(self.net.neck(f))}
 
 # %% ../../nbs/methods/39_hcd.ipynb #dbbfcb3c
 def oracle_values(

@@ -233,8 +233,11 @@ class JVTC(MemoryMethod):
         self.register_buffer("S", torch.zeros(cameras, cameras, bins))
     @classmethod
     def check(cls, cfg, known):
-        "The batch must divide into versions; the plus needs the time of every image."
+        "An epoch must have labels; the batch must divide into versions; the plus needs the time of every image."
         super().check(cfg, known)
+        if cfg.epochs - 1 < cfg.labels_from*cfg.epochs:
+            raise RunError(f"epochs = {cfg.epochs} has no epoch after the share labels_from = {cfg.labels_from:g}, so "
+                           "nothing would be clustered: raise epochs or lower labels_from.")
         if cfg.batch % cfg.versions:
             raise RunError(f"batch = {cfg.batch} is no multiple of versions = {cfg.versions}: change one of them.")
         if cfg.times and (known.times is None or (known.times < 0).any()):

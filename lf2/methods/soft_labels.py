@@ -30,7 +30,8 @@ class Params(MMTParams):
                            "statistics", source="MMT: own", choices=("own", "average"))
 
 class SoftMMT(MMT):
-    "MMT with switches on its soft classes and on who gives them; its variants change one thing each."
+    """MMT with switches on its soft classes and on who gives them; its variants change one thing each, but that a soft
+    label which is left out leaves its weight to the hard one."""
     Params = Params
     cards = {"mmt-soft": Card("MMT, soft labels apart", colour="#4477aa", order=96, needs=("M",), headline="net1",
                               competes=False,

@@ -14,7 +14,7 @@ import torch
 from fastcore.basics import patch
 
 from ..checkpoint import only_me
-from ..config import RULES, RunError, code_hash, param, params_hash
+from ..config import RULES, RunError, code_hash, param, params_hash, rests_on
 from ..method import Card, Method
 from ..network import build_backbone, stripes
 from ..translate import (Discriminator, Generator, MetricNet, Translator, check_size, contrastive,
@@ -59,6 +59,7 @@ class SPGAN(Method):
     DEPENDS = ("source", "target", "data_seed", "scale", "ids", "pattern", "local_detail", "height", "width", "seed",
                "translate_iters")
     CONTENTS = "source images", "train images"   # what these splits hold, as a run's parameters tell it
+    ELSEWHERE = "config", "data", "synthetic", "walks" # rooms that make images and parameters, which are told above
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
         self.network, = nets
@@ -79,7 +80,8 @@ class SPGAN(Method):
         "(key, translated images uint8 (N_s, 3, H, W)): trained, gone on with, or found done."
         cfg, sets = stage.cfg, {s: torch.from_numpy(np.array(arrays[s])) for s in ("source", "train")}
         params = {k: getattr(cfg, k) for k in cls.DEPENDS} | {k: stage.params.get(k) for k in cls.CONTENTS}
-        key = params_hash(params | dict(code=code_hash(["translate"]), precision=stage.precision))
+        code = code_hash(rests_on("lf2.translate", cls.ELSEWHERE))
+        key = params_hash(params | dict(code=code, precision=stage.precision))
         place = stage.beside(f"translation-{cfg.source}-{cfg.target}-{cfg.seed}-{key}", params)
         net = Translator(cfg.height, cfg.width, recipe((cfg.height, cfg.width)), cfg.seed).to(stage.device)
         with only_me(place.folder, wait=True):

@@ -22,7 +22,7 @@ def handed_around(
     wrong:float,# share of the images whose label becomes another's
     seed        # of the lot
 ) -> np.ndarray:
-    "The labels (N,), where a share of the images, drawn by lot, have each the label of the next."
+    "The labels (N,), where a share of the images, drawn by lot, have each the label of the one before."
     labels = np.array(labels)
     lot = np.random.default_rng(keyed_seed(seed, "wrong labels")).permutation(len(labels))
     drawn = lot[labels[lot] >= 0]

@@ -33,7 +33,9 @@ class YourMethod(Method):
     def __init__(self, cfg, nets, known):
         super().__init__(cfg)
         net, = nets
-        self.student = nn.ModuleDict(dict(net=net, classifier=nn.Linear(net.channels, cfg.M, bias=False)))
+        with torch.random.fork_rng(devices=[]):       # weights by the run's seed, whoever drew before
+            torch.manual_seed(keyed_seed(cfg.seed, "classifier"))
+            self.student = nn.ModuleDict(dict(net=net, classifier=nn.Linear(net.channels, cfg.M, bias=False)))
         self.teacher = make_teacher(self.student)
     @classmethod
     def check(cls, cfg, known): check_clusters(cfg, known)
