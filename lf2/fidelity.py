@@ -242,13 +242,14 @@ def study_values(
 def study_table(
     records:list,    # of one state of the code
     rows:list=STUDY, # a family: its comparisons are corrected together
-    cities=None      # other benchmarks' data_seeds: a pair is one of these instead of a training seed
+    cities=None,     # other benchmarks' data_seeds: a pair is one of these instead of a training seed
+    **fixed          # instead of what `FIXED` says, e.g. omega
 ) -> tuple: # (`effects`, means per direction, of start and gain; {name: {(source, target, seed or city): difference}})
     "The paired differences of every row."
     def values(*of, **kw):
-        if cities is None: return study_values(records, *of, **kw)
+        if cities is None: return study_values(records, *of, **fixed, **kw)
         return {(s, t, city): v for city in cities for (s, t, _), v in study_values(records, *of, data_seed=city,
-            **kw).items()}
+            **fixed, **kw).items()}
     records, pairs, starts, gains = same_code(records), {}, [], []
     for row in rows:
         one, start, other = values(row["given"], row["inference"]), values(row["given"], row["inference"],
