@@ -114,10 +114,10 @@ def target_of(
 def facts_of(
     runs:dict # from `find_runs`
 ) -> dict:
-    "Pair, preset, seeds, commits and dates of the runs, for a caption."
+    "Pair, preset, profile, seeds, commits and dates of the runs, for a caption."
     records = [r for r, _ in runs.values()]
     p = records[0]["parameters"]
-    return {k: p[k] for k in ("source", "target", "preset", "seed", "data_seed")} | dict(
+    return {k: p[k] for k in ("source", "target", "preset", "profile", "seed", "data_seed")} | dict(
         M=max(r["parameters"].get("M") or 0 for r in records),
         commits=sorted({(r["provenance"].get("commit") or "unknown")[:7] for r in records}),
         dates=sorted({r["finished"][:10] for r in records}),
@@ -127,8 +127,9 @@ def facts_of(
 def caption(facts:dict) -> str:
     "One line that tells where a picture comes from."
     f, many = facts, lambda x: ", ".join(x)
-    return (f"{f['source']} → {f['target']} · preset {f['preset']} · seed {f['seed']}, benchmark seed {f['data_seed']} "
-            f"· M = {f['M']}\n"
+    profile = f" · profile {f['profile']}" if f.get("profile") else ""      # older facts have none
+    return (f"{f['source']} → {f['target']} · preset {f['preset']}{profile} · seed {f['seed']}, "
+            f"benchmark seed {f['data_seed']} · M = {f['M']}\n"
             f"commit {many(f['commits'])} · {many(f['dates'])}" + (f" · SSG by {f['cluster']}" if f["cluster"] else ""))
 
 NO_RUNS = ("No features of the runs {source} → {target} (preset {preset}, seed {seed}) are at hand: `make paper` makes "
@@ -175,13 +176,13 @@ def diagnostic_rows(
     images:int=500, # wanted
     seed:int=0
 ) -> np.ndarray:
-    "All rows of identities drawn until `images` are together; each identity is seen by two cameras at least."
+    "All rows of identities drawn until `images` or more are together; each is seen by two cameras at least."
     rng, chosen = np.random.default_rng(keyed_seed(seed, "diagnosis")), []
     for pid in rng.permutation(np.unique(pids[pids > 0])):
         rows = np.flatnonzero(pids == pid)
         if len(np.unique(camids[rows])) > 1: chosen.extend(rows)
         if len(chosen) >= images: break
-    return np.array(chosen[:images], int)
+    return np.array(chosen, int)
 
 def elsewhere(
     feats:torch.Tensor,                # (N, d)

@@ -70,7 +70,7 @@ def draw_accuracy(ax, record):
             ax.plot(0, values[0], "o", mfc="none", mec="0.3", ms=9)
     ax.plot([], [], "o", mfc="none", mec="0.3", ms=9, label="start: direct transfer")
     head = record["final"]["headline"]
-    first, last = seen[0].get("global", seen[0][head])["mAP"], record["final"][head]["mAP"]
+    first, last = seen[0][head]["mAP"], record["final"][head]["mAP"]
     change = f"{100*first:.1f} → {100*last:.1f}" if record["final"]["epoch"] else f"{100*first:.1f}"
     ax.set(title=f"Accuracy: {change} % mAP", ylabel="%", xlabel="epoch", xlim=(-0.5, max(epochs) + 0.5))
 

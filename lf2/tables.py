@@ -94,9 +94,10 @@ def comparable(
 # %% ../nbs/paper/81_tables.ipynb #4d422877
 def published(
     folder:str="",           # in results/
-    root:str|Path|None=None  # where results/ lies; None: the project's top
-) -> list:
-    "`read_records` of the files as git's index holds them; of the files as they lie where git has none of them."
+    root:str|Path|None=None, # where results/ lies; None: the project's top
+    read=read_records        # of a folder of JSON files
+) -> list: # what `read` returns
+    "`read` of the files as git's index holds them; of the files as they lie where git has none of them."
     root, results = Path(root or project_root()), (Path("results")/folder).as_posix()
     def git(*words, **more):
         return subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True, **more).stdout
@@ -105,7 +106,7 @@ def published(
             names = git("ls-files", "-z", "--", f":(glob){results}/*.json")
             git("checkout-index", "-z", "--stdin", f"--prefix={copy}/", input=names)
         except (OSError, subprocess.CalledProcessError): names = b""
-        return read_records(Path(copy if names else root)/results)
+        return read(Path(copy if names else root)/results)
 
 # %% ../nbs/paper/81_tables.ipynb #1c4c9b3e
 def variant(

@@ -24,21 +24,23 @@ def way(
     return next((name for name, own in WAYS.items() if has(own)), None)
 
 # %% ../nbs/paper/88_verdict.ipynb #8800008
-_STUDY, _DEMO = dict(preset="study"), dict(preset="demo")
+_STUDY, _DEMO, _BARE = dict(preset="study"), dict(preset="demo"), dict(fm_bn="exact")
+_LONG = _STUDY | dict(profile="paper", epochs=32, eval_every=4)
 _PHOTOGRAPHS = dict(preset="light", epochs=4, iters=150, eval_every=4, weights="mobilenet_v2.pth",
                     source_root="root", target_root="root")
 SCHEDULES = {"300 iterations, paper": ("fair", _STUDY | dict(profile="paper")),
              "300 iterations, released": ("fair", _STUDY | dict(profile="released")),
              "300 iterations, older teacher": ("momentum", _STUDY | dict(profile="paper", omega=.98346)),
+             "300 iterations, older, without BN": ("switches", _STUDY | dict(profile="paper", omega=.98346, **_BARE)),
              "1,200 iterations, text-only": ("", _DEMO | dict(profile="text-only")),
              "1,200 iterations, paper": ("", _DEMO | dict(profile="paper")),
-             "1,920 iterations, paper": ("long", _STUDY | dict(profile="paper", epochs=32, eval_every=4)),
+             "1,920 iterations, paper": ("long", _LONG), "1,920 iterations, without BN": ("long", _LONG | _BARE),
              "600 iterations, photographs": ("real/paper", _PHOTOGRAPHS | dict(profile="paper"))}
 
 def placed(
     records:list # of one schedule and way
 ) -> dict: # (source, target, seed) → record
-    "The runs by where they were made; of two in one place the later."
+    "The runs by where they were made; of two in one place the last."
     return {tuple(r["parameters"][k] for k in ("source", "target", "seed")): r for r in records}
 
 def evidence() -> dict: # schedule → way → (source, target, seed) → record
