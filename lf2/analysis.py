@@ -117,8 +117,8 @@ def facts_of(
     "Pair, preset, profile, seeds, commits and dates of the runs, for a caption."
     records = [r for r, _ in runs.values()]
     p = records[0]["parameters"]
-    return {k: p[k] for k in ("source", "target", "preset", "profile", "seed", "data_seed")} | dict(
-        M=max(r["parameters"].get("M") or 0 for r in records),
+    return {k: p[k] for k in ("source", "target", "preset", "seed", "data_seed")} | dict(
+        profile=p.get("profile"), M=max(r["parameters"].get("M") or 0 for r in records),
         commits=sorted({(r["provenance"].get("commit") or "unknown")[:7] for r in records}),
         dates=sorted({r["finished"][:10] for r in records}),
         cluster=runs["ssg"][0]["parameters"]["cluster"] if "ssg" in runs else None,
