@@ -144,13 +144,18 @@ def figures_folder(
 def few_colours(
     png:bytes # a picture
 ) -> bytes:
-    "The PNG with 256 colours, pixels and dots per inch as before; itself where it has them, or is not opaque."
+    "The PNG with 256 colours, one of them clear for all that is more than half so; itself where it has them."
     with Image.open(io.BytesIO(png)) as full:
-        if full.mode == "P" or full.convert("RGBA").getextrema()[3][0] < 255: return png
-        dpi, few = full.info.get("dpi"), full.convert("RGB")
-        # the lines' few pixels keep their colours beside photographs
-        few = few.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=0)
-    few.save(short := io.BytesIO(), format="PNG", optimize=True, **(dict(dpi=dpi) if dpi else {}))
+        if full.mode == "P": return png
+        kept, few = {k: full.info[k] for k in ("dpi",) if k in full.info}, full.convert("RGBA")
+    clear = few.getchannel("A").point(lambda a: 255*(a < 128))
+    few = Image.alpha_composite(Image.new("RGBA", few.size, "white"), few).convert("RGB")
+    # the lines' few pixels keep their colours beside photographs
+    few = few.quantize(256 - bool(clear.getbbox()), method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=0)
+    if clear.getbbox():
+        few.paste(255, mask=clear)
+        kept["transparency"] = 255
+    few.save(short := io.BytesIO(), format="PNG", optimize=True, **kept)
     return min(png, short.getvalue(), key=len)
 
 def save_figure(
