@@ -153,8 +153,9 @@ def few_colours(
     # the lines' few pixels keep their colours beside photographs
     few = few.quantize(256 - bool(clear.getbbox()), method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=0)
     if clear.getbbox():
-        few.paste(255, mask=clear)
-        kept["transparency"] = 255
+        kept["transparency"] = spare = few.getextrema()[1] + 1
+        few.putpalette(few.getpalette()[:3*spare] + [255, 255, 255])
+        few.paste(spare, mask=clear)
     few.save(short := io.BytesIO(), format="PNG", optimize=True, **kept)
     return min(png, short.getvalue(), key=len)
 
