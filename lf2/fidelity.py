@@ -63,7 +63,7 @@ STUDY = [
     _variant("clustering", "minibatch", "MiniBatchKMeans", clustering="minibatch"),
     _variant("clustering", "dbscan", "DBSCAN, Jaccard", clustering="dbscan"),
     _variant("source", "target-forwards", "target images shown to stage 1", target_forwards=True),
-    _variant("profile", "released", "all of the newest released code", profile="released",
+    _variant("profile", "released", "all of the newest released code", inference="concat", profile="released",
              erase_law="log-uniform"), # as the runs had it
 ]
 LOCAL = [dict(group="local", key=f"local-{level}-{method}", name=f"{told} detail: LF² against {name}", inference=None,
