@@ -11,6 +11,7 @@ __all__ = ['PAIRS', 'PAPER_WORDS', 'STUDY_WORDS', 'jobs_of', 'pair_of', 'directi
 import contextlib, os, queue, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -203,7 +204,9 @@ def foreign(
 def gpus() -> list:
     "The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None: return [g for g in visible.split(",") if g.strip()]
+    if visible is not None:
+        named = (g.strip() for g in visible.split(","))
+        return [g for g in takewhile(lambda g: g != "-1", named) if g] # CUDA sees none from -1 on
     return [str(i) for i in range(torch.cuda.device_count())]
 
 class Workers:
