@@ -179,7 +179,7 @@ def markdown(
 def _numeric(value):
     "Is this a number, or the text of one, marked or not?"
     text = re.sub(r"[*_]|</?ins>", "", str(value))
-    return isinstance(value, int|float) or text.split(" ± ")[0].replace(".", "", 1).isdigit() or text in ("–", "·")
+    return isinstance(value, int|float) or bool(re.fullmatch(r"[-+]?\d+(\.\d+)?( ± .*)?|[–·]", text))
 
 # %% ../nbs/paper/81_tables.ipynb #4b25dd56
 def same_code(
