@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FREE', 'UNASKED', 'SHOWN', 'THEIRS', 'OURS', 'METRICS', 'REPORTED', 'SIGNS', 'MARKS', 'EPOCHS', 'standard', 'uses_M',
-           'matching', 'in_order', 'comparable', 'published', 'variant', 'whole', 'rows_of', 'spread', 'minutes',
-           'measured', 'markdown', 'same_code', 'same_start', 'numbers', 'further', 'paper_rows', 'gather', 'printed',
-           'percent', 'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown', 'latex',
-           'as_latex', 'long_table', 'made_of', 'tables_folder', 'table_records', 'save_table']
+           'matching', 'in_order', 'comparable', 'published', 'as_json', 'variant', 'whole', 'rows_of', 'spread',
+           'minutes', 'measured', 'markdown', 'same_code', 'same_start', 'numbers', 'further', 'paper_rows', 'gather',
+           'printed', 'percent', 'measured_columns', 'reported_columns', 'beside', 'places', 'marked', 'as_markdown',
+           'latex', 'as_latex', 'long_table', 'made_of', 'tables_folder', 'table_records', 'save_table']
 
 # %% ../nbs/paper/81_tables.ipynb #5b554555
 import functools, json, os, re, subprocess, tempfile
@@ -107,6 +107,12 @@ def published(
             git("checkout-index", "-z", "--stdin", f"--prefix={copy}/", input=names)
         except (OSError, subprocess.CalledProcessError): names = b""
         return read(Path(copy if names else root)/results)
+
+def as_json(
+    folder:Path
+) -> dict: # name → what the file holds
+    "Its JSON files: what `published` is to read where they are no records of runs."
+    return {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json"))}
 
 # %% ../nbs/paper/81_tables.ipynb #1c4c9b3e
 def variant(
