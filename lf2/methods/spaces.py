@@ -33,10 +33,11 @@ def in_space(
 class Params(OfLF2):
     "What a space and the rows' length add to LF²'s parameters."
     space:str        = param("own", "what is done to φ^P0 before its clustering", choices=SPACES, first="own")
-    row_length:float = param(1., "length of the classifier's rows at the start of an epoch", low=0.01, high=100., first=1.)
+    row_length:float = param(1., "length of the classifier's rows at the start of an epoch", low=.01, high=100.,
+                             first=1.)
 
 class SpacedLF2(LF2):
-    "The baseline and LF²: φ^P0 centred, scaled or both before it is clustered, the classifier's rows of another length."
+    "The baseline and LF²: φ^P0 centred, scaled or both before clustering, the classifier's rows of another length."
     Params = Params
     cards = {name: Card(label, colour=colour, order=order, needs=("M",), competes=False,
                         switches=dict(local=local, copies=1))
