@@ -49,7 +49,7 @@ def measure_dimensions(
     repeats:int=3,# seeds of k-means
     **config     # as of `target_of`
 ):
-    "Writes a network's `by_dimension` and, of k-means on its pooled feature, the ARI in each of `SPACES` and `own_part`."
+    "Writes a network's `by_dimension`, and of k-means on its feature the ARI in each of `SPACES` and `own_part`."
     net, cfg, split, images = target_of(model, **config)
     device, precision = pick_device(cfg.device, cfg.precision)
     net = net.to(device)
