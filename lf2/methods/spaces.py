@@ -42,8 +42,8 @@ class SpacedLF2(LF2):
     cards = {name: Card(label, colour=colour, order=order, needs=("M",), competes=False,
                         switches=dict(local=local, copies=1))
              for name, label, colour, order, local in (
-                 ("baseline-space", "Baseline, another space", "#bbbbbb", 95, None),
-                 ("lf2-space", "LF², another space", "#999999", 96, "fused"))}
+                 ("baseline-space", "Baseline, another space", "#bbbbbb", 94, None),
+                 ("lf2-space", "LF², another space", "#999999", 95, "fused"))}
     @classmethod
     def check(cls, cfg, known):
         super().check(cfg, known)
