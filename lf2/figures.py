@@ -147,12 +147,13 @@ def few_colours(
     "The PNG with 256 colours, one of them clear for all that is more than half so; itself where it has them."
     with Image.open(io.BytesIO(png)) as full:
         if full.mode == "P": return png
-        kept, few = {k: full.info[k] for k in ("dpi",) if k in full.info}, full.convert("RGBA")
+        kept, few = {"dpi": full.info["dpi"]} if "dpi" in full.info else {}, full.convert("RGBA")
     clear = few.getchannel("A").point(lambda a: 255*(a < 128))
+    some_clear = clear.getbbox() is not None
     few = Image.alpha_composite(Image.new("RGBA", few.size, "white"), few).convert("RGB")
     # the lines' few pixels keep their colours beside photographs
-    few = few.quantize(256 - bool(clear.getbbox()), method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=0)
-    if clear.getbbox():
+    few = few.quantize(256 - some_clear, method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=0)
+    if some_clear:
         kept["transparency"] = spare = few.getextrema()[1] + 1
         few.putpalette(few.getpalette()[:3*spare] + [255, 255, 255])
         few.paste(spare, mask=clear)
